@@ -1,0 +1,120 @@
+// Package topology describes ranges: their bounds, their replicas, and the epochs that order what
+// different nodes believe about them.
+package topology
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+)
+
+// Role is a replica's part in its Raft group.
+type Role uint8
+
+const (
+	// Voter votes and counts for commit.
+	Voter Role = 1
+	// Learner receives the log and neither votes nor counts.
+	Learner Role = 2
+	// VoterIncoming votes in the incoming half of a joint configuration only.
+	VoterIncoming Role = 3
+	// VoterOutgoing votes in the outgoing half only; it is removed when the joint configuration is left.
+	VoterOutgoing Role = 4
+)
+
+func (r Role) String() string {
+	switch r {
+	case Voter:
+		return "voter"
+	case Learner:
+		return "learner"
+	case VoterIncoming:
+		return "voter-incoming"
+	case VoterOutgoing:
+		return "voter-outgoing"
+	}
+	return fmt.Sprintf("role(%d)", uint8(r))
+}
+
+// Replica is one copy of a range.
+type Replica struct {
+	Store ids.StoreID
+	ID    ids.ReplicaID
+	Role  Role
+}
+
+// Epoch orders descriptors of one range: Conf rises with each replica change, Bounds with each split or
+// merge.
+type Epoch struct {
+	Conf, Bounds uint64
+}
+
+// Newer says whether e is ahead of o in at least one counter and behind in none.
+func (e Epoch) Newer(o Epoch) bool {
+	return e.Conf >= o.Conf && e.Bounds >= o.Bounds && e != o
+}
+
+func (e Epoch) String() string { return fmt.Sprintf("%d.%d", e.Conf, e.Bounds) }
+
+// Descriptor is what everybody must agree on about a range. It is immutable once published: change a
+// Clone.
+type Descriptor struct {
+	ID       ids.RangeID
+	Span     keys.Span
+	Epoch    Epoch
+	Replicas []Replica
+	// NextReplica is the id that the next added replica gets (Invariant: I11).
+	NextReplica ids.ReplicaID
+}
+
+// Clone copies the descriptor deeply.
+func (d *Descriptor) Clone() *Descriptor {
+	c := *d
+	c.Span = d.Span.Clone()
+	c.Replicas = slices.Clone(d.Replicas)
+	return &c
+}
+
+// On finds the replica on a store.
+func (d *Descriptor) On(s ids.StoreID) (Replica, bool) {
+	for _, r := range d.Replicas {
+		if r.Store == s {
+			return r, true
+		}
+	}
+	return Replica{}, false
+}
+
+// Replica finds a replica by id.
+func (d *Descriptor) Replica(id ids.ReplicaID) (Replica, bool) {
+	for _, r := range d.Replicas {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return Replica{}, false
+}
+
+// Joint says whether a joint configuration is in force.
+func (d *Descriptor) Joint() bool {
+	return slices.ContainsFunc(d.Replicas, func(r Replica) bool {
+		return r.Role == VoterIncoming || r.Role == VoterOutgoing
+	})
+}
+
+// Voters lists the replicas that vote once no joint configuration is in force.
+func (d *Descriptor) Voters() []Replica {
+	var out []Replica
+	for _, r := range d.Replicas {
+		if r.Role == Voter || r.Role == VoterIncoming {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (d *Descriptor) String() string {
+	return fmt.Sprintf("%s%s@%s%v", d.ID, d.Span, d.Epoch, d.Replicas)
+}
