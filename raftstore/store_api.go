@@ -1,0 +1,110 @@
+package raftstore
+
+import (
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/topology"
+)
+
+// Executor runs the steps of a store. Steps of one queue run one after another in the order they were
+// posted; queues run beside each other in production and in a random order under the simulator.
+type Executor interface {
+	NewQueue(kind QueueKind) Queue
+	// After posts step to q once d milliseconds of the store's clock have passed; the returned function
+	// cancels it if it has not run.
+}
+
+// Queue is an unbounded list of steps; what is posted to it is bounded by its poster.
+type Queue interface{ Post(step func()) }
+
+// QueueKind names a pool of workers.
+type QueueKind int
+
+// The pools. A step never waits for a step of its own pool.
+const (
+	QueueRaft  QueueKind = iota // one queue a replica: RawNode and what belongs to it
+	QueueEval                   // one queue a replica: the sequencer's evaluation
+	QueueRead                   // one queue a request: reads of the engine
+	QueueLog                    // one queue a store: append and sync
+	QueueApply                  // one queue a store: the engine's writes
+	QueueDisk                   // one queue a store: checkpoints' syncs, snapshot files
+)
+
+// Transport sends to other stores. It never blocks and never answers; what it can't deliver it drops.
+type Transport interface {
+	// Send hands over messages for one store. The envelopes are the transport's from now on.
+	Send(to ids.StoreID, envelopes []*locuspb.RaftEnvelope)
+	// SendSnapshot streams a range's state; done is called exactly once, with nil when the receiver has it on
+	// disk and has accepted it. r is closed by the transport.
+	SendSnapshot(to ids.StoreID, header *locuspb.SnapshotHeader, r SnapshotReader, done func(error))
+}
+
+// SnapshotReader yields the packed records of a snapshot in chunks.
+type SnapshotReader interface {
+	// Next returns the next chunk, io.EOF after the last. The chunk is the caller's.
+	Next() ([]byte, error)
+	Close() error
+}
+
+// SnapshotSink takes the chunks of an incoming snapshot (Store.BeginSnapshot).
+type SnapshotSink interface {
+	Write(chunk []byte) error
+	// Finish makes the file durable and hands it to the replica; accepted once it returns nil.
+	Finish() error
+	Abort()
+}
+
+// Evaluator runs function calls on the sequencer. It must be bounded in time by itself.
+type Evaluator interface {
+	Evaluate(call *locuspb.CallRequest, tx Tx) (result *locuspb.CallResponse, err error)
+}
+
+// Tx is what a call sees: the range at its evaluation, and its own writes on top. Keys are global.
+// Touching a key outside the call's group is api.ErrNotOneGroup (REQUIRES: Span is the group's span).
+type Tx interface {
+	Get(key []byte) (value []byte, found bool, err error)
+	// Scan calls f with packed batches of at most about 64 KiB in key order until f returns false. The key
+	// prefix that the batch leaves out is strip bytes long.
+	Scan(span keys.Span, strip int, f func(batch []byte) bool) error
+	Put(key, value []byte, ttlMillis int64) error
+	Delete(key []byte) error
+	Timestamp() hlc.Timestamp
+	// CallID identifies the command for ever: session and number.
+	CallID() [24]byte
+}
+
+// View is a range at one timestamp, for range functions and read-only calls. Close it.
+type View interface {
+	Timestamp() hlc.Timestamp
+	Get(key []byte) (value []byte, found bool, err error)
+	Scan(span keys.Span, strip int, f func(batch []byte) bool) error
+	Close()
+}
+
+// RangeInfo is what a store knows of one of its replicas.
+type RangeInfo struct {
+	Descriptor *topology.Descriptor
+	Replica    ids.ReplicaID
+	Leader     ids.StoreID // 0: not known
+	Term       ids.Term
+	// Leaseholder: this store leads the range and has applied an entry of its own term.
+	Leaseholder bool
+	Applied     ids.Index
+	LastIndex   ids.Index
+	Bytes       uint64 // approximate, of user keys and values
+	Records     uint64 // approximate
+	Closed      hlc.Timestamp
+	// Progress of every replica; leader only.
+	Progress []ReplicaProgress
+}
+
+// ReplicaProgress is a leader's knowledge of a follower.
+type ReplicaProgress struct {
+	Replica ids.ReplicaID
+	Match   ids.Index
+	Active  bool
+	// Snapshotting: a snapshot is on its way.
+	Snapshotting bool
+}
