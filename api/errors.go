@@ -255,10 +255,23 @@ type NotDriverError struct{ Address string }
 
 func (e *NotDriverError) Error() string { return "locus: this node does not run the placement driver" }
 
-// DeadlineError is context.DeadlineExceeded across the wire.
-type DeadlineError struct{ Reason string }
+// DeadlineError is context.DeadlineExceeded across the wire, or context.Canceled if Canceled is set.
+type DeadlineError struct {
+	Reason   string
+	Canceled bool
+}
 
-func (e *DeadlineError) Error() string { return "locus: deadline exceeded: " + e.Reason }
+func (e *DeadlineError) Error() string {
+	if e.Canceled {
+		return "locus: canceled: " + e.Reason
+	}
+	return "locus: deadline exceeded: " + e.Reason
+}
 
-// Is makes errors.Is(err, context.DeadlineExceeded) hold.
-func (e *DeadlineError) Is(target error) bool { return target == context.DeadlineExceeded }
+// Is makes errors.Is hold for the context's error that it stands for.
+func (e *DeadlineError) Is(target error) bool {
+	if e.Canceled {
+		return target == context.Canceled
+	}
+	return target == context.DeadlineExceeded
+}

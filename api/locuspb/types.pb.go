@@ -581,24 +581,26 @@ func (x *NodeInfo) GetSinceHeartbeatMs() int64 {
 // Error is a typed error of package api on the wire. Only the fields of its code are set.
 type Error struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
-	Code             uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"` // api.Code: stable for ever
-	Message          string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Routes           []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"` // EpochMismatch, NotLeaseholder, RangeNotFound: the cure
-	RangeId          uint64                 `protobuf:"varint,4,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
-	LeaseholderStore uint64                 `protobuf:"varint,5,opt,name=leaseholder_store,json=leaseholderStore,proto3" json:"leaseholder_store,omitempty"`
-	Timestamp        uint64                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                             // TimestampUnavailable: the oldest that works; ConditionFailed: of the current item
-	RetryAfterMs     int64                  `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"` // Overloaded
-	Span             *Span                  `protobuf:"bytes,8,opt,name=span,proto3" json:"span,omitempty"`                                        // SpanUnavailable
-	What             string                 `protobuf:"bytes,9,opt,name=what,proto3" json:"what,omitempty"`                                        // LimitError: name of the limit; FunctionNotFound, KeyspaceNotFound: the name
-	Limit            int64                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`
-	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`
-	Value            []byte                 `protobuf:"bytes,12,opt,name=value,proto3" json:"value,omitempty"`                                    // ConditionFailed: current value
-	Exists           bool                   `protobuf:"varint,13,opt,name=exists,proto3" json:"exists,omitempty"`                                 // ConditionFailed: whether the key exists
-	FunctionCode     int64                  `protobuf:"varint,14,opt,name=function_code,json=functionCode,proto3" json:"function_code,omitempty"` // FunctionError
-	Version          uint32                 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`                               // FunctionNotFound
-	Node             string                 `protobuf:"bytes,16,opt,name=node,proto3" json:"node,omitempty"`                                      // FunctionNotFound; NotDriver: address of the driver's node
-	Key              []byte                 `protobuf:"bytes,17,opt,name=key,proto3" json:"key,omitempty"`
-	Cause            *Error                 `protobuf:"bytes,18,opt,name=cause,proto3" json:"cause,omitempty"`
+	Code             uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`                                                 // api.Code: stable for ever
+	Message          string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`                                            // the reason, for errors that have one in words; else empty
+	Routes           []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"`                                              // EpochMismatch, NotLeaseholder, RangeNotFound: the cure
+	RangeId          uint64                 `protobuf:"varint,4,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`                            // EpochMismatch, NotLeaseholder, RangeNotFound
+	LeaseholderStore uint64                 `protobuf:"varint,5,opt,name=leaseholder_store,json=leaseholderStore,proto3" json:"leaseholder_store,omitempty"` // NotLeaseholder
+	Timestamp        uint64                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                                       // TimestampUnavailable: the oldest that works; ConditionFailed: of the current item; ClockOffset: the remote one
+	RetryAfterMs     int64                  `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`           // Overloaded
+	Span             *Span                  `protobuf:"bytes,8,opt,name=span,proto3" json:"span,omitempty"`                                                  // SpanUnavailable
+	What             string                 `protobuf:"bytes,9,opt,name=what,proto3" json:"what,omitempty"`                                                  // Limit, Overloaded: what it is of; Function, FunctionNotFound, KeyspaceNotFound, KeyspaceExists: the name; ClusterMismatch: the cluster wanted
+	Limit            int64                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`                                              // Limit; ClockOffset: the maximum in nanoseconds
+	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`                                                  // Limit
+	Value            []byte                 `protobuf:"bytes,12,opt,name=value,proto3" json:"value,omitempty"`                                               // ConditionFailed: current value
+	Exists           bool                   `protobuf:"varint,13,opt,name=exists,proto3" json:"exists,omitempty"`                                            // ConditionFailed: whether the key exists
+	FunctionCode     int64                  `protobuf:"varint,14,opt,name=function_code,json=functionCode,proto3" json:"function_code,omitempty"`            // Function
+	Version          uint32                 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`                                          // FunctionNotFound
+	Node             string                 `protobuf:"bytes,16,opt,name=node,proto3" json:"node,omitempty"`                                                 // FunctionNotFound; NotDriver: address of the driver's node; ClusterMismatch: the cluster found
+	Key              []byte                 `protobuf:"bytes,17,opt,name=key,proto3" json:"key,omitempty"`                                                   // ConditionFailed
+	Cause            *Error                 `protobuf:"bytes,18,opt,name=cause,proto3" json:"cause,omitempty"`                                               // Ambiguous, SpanUnavailable
+	OtherTimestamp   uint64                 `protobuf:"varint,19,opt,name=other_timestamp,json=otherTimestamp,proto3" json:"other_timestamp,omitempty"`      // TimestampUnavailable: the one asked for; ClockOffset: the local clock
+	Canceled         bool                   `protobuf:"varint,20,opt,name=canceled,proto3" json:"canceled,omitempty"`                                        // Deadline: the caller gave up, no time ran out
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -759,6 +761,20 @@ func (x *Error) GetCause() *Error {
 	return nil
 }
 
+func (x *Error) GetOtherTimestamp() uint64 {
+	if x != nil {
+		return x.OtherTimestamp
+	}
+	return 0
+}
+
+func (x *Error) GetCanceled() bool {
+	if x != nil {
+		return x.Canceled
+	}
+	return false
+}
+
 var File_locus_v1_types_proto protoreflect.FileDescriptor
 
 const file_locus_v1_types_proto_rawDesc = "" +
@@ -814,7 +830,7 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x0favailable_bytes\x18\v \x01(\x04R\x0eavailableBytes\x12\x1d\n" +
 	"\n" +
 	"used_bytes\x18\f \x01(\x04R\tusedBytes\x12,\n" +
-	"\x12since_heartbeat_ms\x18\r \x01(\x03R\x10sinceHeartbeatMs\"\x84\x04\n" +
+	"\x12since_heartbeat_ms\x18\r \x01(\x03R\x10sinceHeartbeatMs\"\xc9\x04\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
@@ -834,7 +850,9 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\aversion\x18\x0f \x01(\rR\aversion\x12\x12\n" +
 	"\x04node\x18\x10 \x01(\tR\x04node\x12\x10\n" +
 	"\x03key\x18\x11 \x01(\fR\x03key\x12%\n" +
-	"\x05cause\x18\x12 \x01(\v2\x0f.locus.v1.ErrorR\x05causeB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
+	"\x05cause\x18\x12 \x01(\v2\x0f.locus.v1.ErrorR\x05cause\x12'\n" +
+	"\x0fother_timestamp\x18\x13 \x01(\x04R\x0eotherTimestamp\x12\x1a\n" +
+	"\bcanceled\x18\x14 \x01(\bR\bcanceledB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
 	file_locus_v1_types_proto_rawDescOnce sync.Once

@@ -24,6 +24,9 @@ const (
 	VoterOutgoing Role = 4
 )
 
+// Valid says whether r is one of the roles above.
+func (r Role) Valid() bool { return r >= Voter && r <= VoterOutgoing }
+
 func (r Role) String() string {
 	switch r {
 	case Voter:
