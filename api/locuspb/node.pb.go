@@ -793,7 +793,9 @@ type HeartbeatResponse struct {
 	Nodes         []*NodeInfo            `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Keyspaces     []*Keyspace            `protobuf:"bytes,5,rep,name=keyspaces,proto3" json:"keyspaces,omitempty"`
 	Functions     []*FunctionInfo        `protobuf:"bytes,6,rep,name=functions,proto3" json:"functions,omitempty"`
-	Operators     []*Operator            `protobuf:"bytes,7,rep,name=operators,proto3" json:"operators,omitempty"` // steps for ranges this store leads
+	Operators     []*Operator            `protobuf:"bytes,7,rep,name=operators,proto3" json:"operators,omitempty"`          // steps for ranges this store leads
+	Gone          []*GoneReplica         `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`                    // replicas held by this store that are no longer of their range
+	NextMs        int64                  `protobuf:"varint,9,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"` // report again after so long; 0: after the usual interval
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -877,6 +879,74 @@ func (x *HeartbeatResponse) GetOperators() []*Operator {
 	return nil
 }
 
+func (x *HeartbeatResponse) GetGone() []*GoneReplica {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetNextMs() int64 {
+	if x != nil {
+		return x.NextMs
+	}
+	return 0
+}
+
+// GoneReplica tells a store that no replica of it with an id below next_replica_id belongs to the range any
+// more: the range's own descriptor, as its leader reported it, says so.
+type GoneReplica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	NextReplicaId uint64                 `protobuf:"varint,2,opt,name=next_replica_id,json=nextReplicaId,proto3" json:"next_replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GoneReplica) Reset() {
+	*x = GoneReplica{}
+	mi := &file_locus_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GoneReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GoneReplica) ProtoMessage() {}
+
+func (x *GoneReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GoneReplica.ProtoReflect.Descriptor instead.
+func (*GoneReplica) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GoneReplica) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *GoneReplica) GetNextReplicaId() uint64 {
+	if x != nil {
+		return x.NextReplicaId
+	}
+	return 0
+}
+
 // Operator is one step that the driver proposes for a range; refused unless the range is at the epoch.
 type Operator struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -898,7 +968,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_locus_v1_node_proto_msgTypes[12]
+	mi := &file_locus_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +980,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[12]
+	mi := &file_locus_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +993,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Operator) GetRangeId() uint64 {
@@ -1049,7 +1119,7 @@ type AddLearner struct {
 
 func (x *AddLearner) Reset() {
 	*x = AddLearner{}
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1131,7 @@ func (x *AddLearner) String() string {
 func (*AddLearner) ProtoMessage() {}
 
 func (x *AddLearner) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1144,7 @@ func (x *AddLearner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
 func (*AddLearner) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AddLearner) GetStoreId() uint64 {
@@ -1095,7 +1165,7 @@ type ReplaceVoters struct {
 
 func (x *ReplaceVoters) Reset() {
 	*x = ReplaceVoters{}
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1177,7 @@ func (x *ReplaceVoters) String() string {
 func (*ReplaceVoters) ProtoMessage() {}
 
 func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1190,7 @@ func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceVoters.ProtoReflect.Descriptor instead.
 func (*ReplaceVoters) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReplaceVoters) GetPromote() []uint64 {
@@ -1146,7 +1216,7 @@ type TransferLease struct {
 
 func (x *TransferLease) Reset() {
 	*x = TransferLease{}
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1228,7 @@ func (x *TransferLease) String() string {
 func (*TransferLease) ProtoMessage() {}
 
 func (x *TransferLease) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1241,7 @@ func (x *TransferLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLease.ProtoReflect.Descriptor instead.
 func (*TransferLease) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TransferLease) GetStoreId() uint64 {
@@ -1190,7 +1260,7 @@ type RemoveReplica struct {
 
 func (x *RemoveReplica) Reset() {
 	*x = RemoveReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1272,7 @@ func (x *RemoveReplica) String() string {
 func (*RemoveReplica) ProtoMessage() {}
 
 func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1285,7 @@ func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReplica.ProtoReflect.Descriptor instead.
 func (*RemoveReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveReplica) GetReplicaId() uint64 {
@@ -1235,7 +1305,7 @@ type SplitAt struct {
 
 func (x *SplitAt) Reset() {
 	*x = SplitAt{}
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1317,7 @@ func (x *SplitAt) String() string {
 func (*SplitAt) ProtoMessage() {}
 
 func (x *SplitAt) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1330,7 @@ func (x *SplitAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitAt.ProtoReflect.Descriptor instead.
 func (*SplitAt) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SplitAt) GetKey() []byte {
@@ -1295,7 +1365,7 @@ type RunRangeRequest struct {
 
 func (x *RunRangeRequest) Reset() {
 	*x = RunRangeRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1377,7 @@ func (x *RunRangeRequest) String() string {
 func (*RunRangeRequest) ProtoMessage() {}
 
 func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1390,7 @@ func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeRequest.ProtoReflect.Descriptor instead.
 func (*RunRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RunRangeRequest) GetFunction() string {
@@ -1408,7 +1478,7 @@ type RunRangeResponse struct {
 
 func (x *RunRangeResponse) Reset() {
 	*x = RunRangeResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1490,7 @@ func (x *RunRangeResponse) String() string {
 func (*RunRangeResponse) ProtoMessage() {}
 
 func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1503,7 @@ func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeResponse.ProtoReflect.Descriptor instead.
 func (*RunRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunRangeResponse) GetError() *Error {
@@ -1494,7 +1564,7 @@ type AllocateIDsRequest struct {
 
 func (x *AllocateIDsRequest) Reset() {
 	*x = AllocateIDsRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1576,7 @@ func (x *AllocateIDsRequest) String() string {
 func (*AllocateIDsRequest) ProtoMessage() {}
 
 func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1589,7 @@ func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsRequest.ProtoReflect.Descriptor instead.
 func (*AllocateIDsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AllocateIDsRequest) GetCount() uint64 {
@@ -1538,7 +1608,7 @@ type AllocateIDsResponse struct {
 
 func (x *AllocateIDsResponse) Reset() {
 	*x = AllocateIDsResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1620,7 @@ func (x *AllocateIDsResponse) String() string {
 func (*AllocateIDsResponse) ProtoMessage() {}
 
 func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1633,7 @@ func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsResponse.ProtoReflect.Descriptor instead.
 func (*AllocateIDsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AllocateIDsResponse) GetFirst() uint64 {
@@ -1648,7 +1718,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\aleading\x18\x03 \x03(\v2\x15.locus.v1.RangeReportR\aleading\x12\x18\n" +
 	"\aholding\x18\x04 \x03(\x04R\aholding\x12\x1f\n" +
 	"\vmap_version\x18\x05 \x01(\x04R\n" +
-	"mapVersion\"\xb7\x02\n" +
+	"mapVersion\"\xfb\x02\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -1657,7 +1727,12 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x05nodes\x18\x04 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\x120\n" +
 	"\tkeyspaces\x18\x05 \x03(\v2\x12.locus.v1.KeyspaceR\tkeyspaces\x124\n" +
 	"\tfunctions\x18\x06 \x03(\v2\x16.locus.v1.FunctionInfoR\tfunctions\x120\n" +
-	"\toperators\x18\a \x03(\v2\x12.locus.v1.OperatorR\toperators\"\x8a\x03\n" +
+	"\toperators\x18\a \x03(\v2\x12.locus.v1.OperatorR\toperators\x12)\n" +
+	"\x04gone\x18\b \x03(\v2\x15.locus.v1.GoneReplicaR\x04gone\x12\x17\n" +
+	"\anext_ms\x18\t \x01(\x03R\x06nextMs\"P\n" +
+	"\vGoneReplica\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12&\n" +
+	"\x0fnext_replica_id\x18\x02 \x01(\x04R\rnextReplicaId\"\x8a\x03\n" +
 	"\bOperator\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1d\n" +
 	"\n" +
@@ -1732,7 +1807,7 @@ func file_locus_v1_node_proto_rawDescGZIP() []byte {
 	return file_locus_v1_node_proto_rawDescData
 }
 
-var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_locus_v1_node_proto_goTypes = []any{
 	(*RaftFrame)(nil),           // 0: locus.v1.RaftFrame
 	(*RaftEnvelope)(nil),        // 1: locus.v1.RaftEnvelope
@@ -1746,67 +1821,69 @@ var file_locus_v1_node_proto_goTypes = []any{
 	(*ReplicaProgress)(nil),     // 9: locus.v1.ReplicaProgress
 	(*HeartbeatRequest)(nil),    // 10: locus.v1.HeartbeatRequest
 	(*HeartbeatResponse)(nil),   // 11: locus.v1.HeartbeatResponse
-	(*Operator)(nil),            // 12: locus.v1.Operator
-	(*AddLearner)(nil),          // 13: locus.v1.AddLearner
-	(*ReplaceVoters)(nil),       // 14: locus.v1.ReplaceVoters
-	(*TransferLease)(nil),       // 15: locus.v1.TransferLease
-	(*RemoveReplica)(nil),       // 16: locus.v1.RemoveReplica
-	(*SplitAt)(nil),             // 17: locus.v1.SplitAt
-	(*RunRangeRequest)(nil),     // 18: locus.v1.RunRangeRequest
-	(*RunRangeResponse)(nil),    // 19: locus.v1.RunRangeResponse
-	(*AllocateIDsRequest)(nil),  // 20: locus.v1.AllocateIDsRequest
-	(*AllocateIDsResponse)(nil), // 21: locus.v1.AllocateIDsResponse
-	(*Span)(nil),                // 22: locus.v1.Span
-	(*RangeDescriptor)(nil),     // 23: locus.v1.RangeDescriptor
-	(*NodeInfo)(nil),            // 24: locus.v1.NodeInfo
-	(*Route)(nil),               // 25: locus.v1.Route
-	(*Keyspace)(nil),            // 26: locus.v1.Keyspace
-	(*FunctionInfo)(nil),        // 27: locus.v1.FunctionInfo
-	(Codec)(0),                  // 28: locus.v1.Codec
-	(*Error)(nil),               // 29: locus.v1.Error
+	(*GoneReplica)(nil),         // 12: locus.v1.GoneReplica
+	(*Operator)(nil),            // 13: locus.v1.Operator
+	(*AddLearner)(nil),          // 14: locus.v1.AddLearner
+	(*ReplaceVoters)(nil),       // 15: locus.v1.ReplaceVoters
+	(*TransferLease)(nil),       // 16: locus.v1.TransferLease
+	(*RemoveReplica)(nil),       // 17: locus.v1.RemoveReplica
+	(*SplitAt)(nil),             // 18: locus.v1.SplitAt
+	(*RunRangeRequest)(nil),     // 19: locus.v1.RunRangeRequest
+	(*RunRangeResponse)(nil),    // 20: locus.v1.RunRangeResponse
+	(*AllocateIDsRequest)(nil),  // 21: locus.v1.AllocateIDsRequest
+	(*AllocateIDsResponse)(nil), // 22: locus.v1.AllocateIDsResponse
+	(*Span)(nil),                // 23: locus.v1.Span
+	(*RangeDescriptor)(nil),     // 24: locus.v1.RangeDescriptor
+	(*NodeInfo)(nil),            // 25: locus.v1.NodeInfo
+	(*Route)(nil),               // 26: locus.v1.Route
+	(*Keyspace)(nil),            // 27: locus.v1.Keyspace
+	(*FunctionInfo)(nil),        // 28: locus.v1.FunctionInfo
+	(Codec)(0),                  // 29: locus.v1.Codec
+	(*Error)(nil),               // 30: locus.v1.Error
 }
 var file_locus_v1_node_proto_depIdxs = []int32{
 	1,  // 0: locus.v1.RaftFrame.envelopes:type_name -> locus.v1.RaftEnvelope
-	22, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
+	23, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
 	4,  // 2: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
 	1,  // 3: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
-	23, // 4: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
-	24, // 5: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
-	24, // 6: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
-	23, // 7: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
+	24, // 4: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
+	25, // 5: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
+	25, // 6: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
+	24, // 7: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
 	9,  // 8: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
-	24, // 9: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
+	25, // 9: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
 	8,  // 10: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
-	25, // 11: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
-	24, // 12: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
-	26, // 13: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
-	27, // 14: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
-	12, // 15: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
-	13, // 16: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
-	14, // 17: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
-	15, // 18: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
-	16, // 19: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
-	17, // 20: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
-	28, // 21: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
-	22, // 22: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
-	29, // 23: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
-	0,  // 24: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
-	3,  // 25: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
-	6,  // 26: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
-	10, // 27: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
-	18, // 28: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
-	20, // 29: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
-	2,  // 30: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
-	5,  // 31: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
-	7,  // 32: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
-	11, // 33: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
-	19, // 34: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
-	21, // 35: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	26, // 11: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
+	25, // 12: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
+	27, // 13: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
+	28, // 14: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
+	13, // 15: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
+	12, // 16: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
+	14, // 17: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
+	15, // 18: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
+	16, // 19: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
+	17, // 20: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
+	18, // 21: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
+	29, // 22: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
+	23, // 23: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
+	30, // 24: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
+	0,  // 25: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
+	3,  // 26: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
+	6,  // 27: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
+	10, // 28: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
+	19, // 29: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
+	21, // 30: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
+	2,  // 31: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
+	5,  // 32: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
+	7,  // 33: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
+	11, // 34: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
+	20, // 35: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
+	22, // 36: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_node_proto_init() }
@@ -1816,7 +1893,7 @@ func file_locus_v1_node_proto_init() {
 	}
 	file_locus_v1_types_proto_init()
 	file_locus_v1_locus_proto_init()
-	file_locus_v1_node_proto_msgTypes[12].OneofWrappers = []any{
+	file_locus_v1_node_proto_msgTypes[13].OneofWrappers = []any{
 		(*Operator_AddLearner)(nil),
 		(*Operator_Replace)(nil),
 		(*Operator_Transfer)(nil),
@@ -1829,7 +1906,7 @@ func file_locus_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_node_proto_rawDesc), len(file_locus_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -283,8 +283,10 @@ type Keyspace struct {
 	Id            uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
 	Partition     uint32                 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"` // keys.Partition
 	Group         *GroupRule             `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
-	Replicas      uint32                 `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"` // 0 means 3
-	Dropped       bool                   `protobuf:"varint,6,opt,name=dropped,proto3" json:"dropped,omitempty"`   // the name is free, its data is being deleted
+	Replicas      uint32                 `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"`             // 0 means 3
+	Dropped       bool                   `protobuf:"varint,6,opt,name=dropped,proto3" json:"dropped,omitempty"`               // the name is free, its data is being deleted
+	Creating      bool                   `protobuf:"varint,7,opt,name=creating,proto3" json:"creating,omitempty"`             // its first ranges are not complete yet
+	SplitAt       [][]byte               `protobuf:"bytes,8,rep,name=split_at,json=splitAt,proto3" json:"split_at,omitempty"` // global keys at which its first ranges begin; while creating
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +361,20 @@ func (x *Keyspace) GetDropped() bool {
 		return x.Dropped
 	}
 	return false
+}
+
+func (x *Keyspace) GetCreating() bool {
+	if x != nil {
+		return x.Creating
+	}
+	return false
+}
+
+func (x *Keyspace) GetSplitAt() [][]byte {
+	if x != nil {
+		return x.SplitAt
+	}
+	return nil
 }
 
 // Route is where one range can be reached, as far as the sender knows.
@@ -799,14 +815,16 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\tGroupRule\x12\x1c\n" +
 	"\tdelimiter\x18\x01 \x01(\rR\tdelimiter\x12\x14\n" +
 	"\x05depth\x18\x02 \x01(\rR\x05depth\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\rR\x06length\"\xad\x01\n" +
+	"\x06length\x18\x03 \x01(\rR\x06length\"\xe4\x01\n" +
 	"\bKeyspace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x12)\n" +
 	"\x05group\x18\x04 \x01(\v2\x13.locus.v1.GroupRuleR\x05group\x12\x1a\n" +
 	"\breplicas\x18\x05 \x01(\rR\breplicas\x12\x18\n" +
-	"\adropped\x18\x06 \x01(\bR\adropped\"\xcd\x01\n" +
+	"\adropped\x18\x06 \x01(\bR\adropped\x12\x1a\n" +
+	"\bcreating\x18\a \x01(\bR\bcreating\x12\x19\n" +
+	"\bsplit_at\x18\b \x03(\fR\asplitAt\"\xcd\x01\n" +
 	"\x05Route\x129\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x19.locus.v1.RangeDescriptorR\n" +
