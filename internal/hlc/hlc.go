@@ -2,21 +2,34 @@ package hlc
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
+
+	"github.com/locuskv/locus/internal/invariant"
 )
 
 // Timestamp is a hybrid logical time: 48 bits of milliseconds since the Unix epoch, then 16 bits of
 // counter. Comparing two as integers compares them as times. 0 means "none".
 type Timestamp uint64
 
+// Max is the highest timestamp, in the year 10889. Arithmetic stops there and at 0; it never wraps.
+const Max Timestamp = math.MaxUint64
+
 // counterBits is the width of the logical part.
 const counterBits = 16
 
+// maxMillis is the highest physical part.
+const maxMillis = 1<<(64-counterBits) - 1
+
 // Make builds a timestamp from milliseconds and a counter. A counter past 16 bits carries into the
-// milliseconds: it never wraps.
+// milliseconds: it never wraps. Milliseconds before the epoch count as the epoch.
 func Make(ms int64, counter uint32) Timestamp {
-	return Timestamp(uint64(ms)<<counterBits + uint64(counter))
+	ms = max(ms, 0)
+	if ms > maxMillis {
+		return Max
+	}
+	return satAdd(Timestamp(ms)<<counterBits, uint64(counter))
 }
 
 // FromTime is the earliest timestamp of t's millisecond.
@@ -31,21 +44,40 @@ func (t Timestamp) Counter() uint16 { return uint16(t) }
 // Time is the physical part as wall time.
 func (t Timestamp) Time() time.Time { return time.UnixMilli(t.Millis()) }
 
-// Next is the smallest timestamp above t.
-func (t Timestamp) Next() Timestamp { return t + 1 }
+// Next is the smallest timestamp above t; of Max it is Max.
+func (t Timestamp) Next() Timestamp { return satAdd(t, 1) }
 
-// Add moves t by d, rounded down to milliseconds; it never goes below 0.
-func (t Timestamp) Add(d time.Duration) Timestamp {
-	delta := d.Milliseconds() << counterBits
-	if delta < 0 && uint64(-delta) > uint64(t) {
+// Prev is the highest timestamp below t; of 0 it is 0.
+func (t Timestamp) Prev() Timestamp { return t - min(t, 1) }
+
+// Add moves t by d, which counts in whole milliseconds: what is left of it is dropped. It stops at 0 and
+// at Max.
+func (t Timestamp) Add(d time.Duration) Timestamp { return t.AddMillis(d.Milliseconds()) }
+
+// AddMillis is Add for distances that a time.Duration can't hold, such as a time to live of the wire.
+func (t Timestamp) AddMillis(ms int64) Timestamp {
+	switch {
+	case ms >= 0 && ms > maxMillis:
+		return Max
+	case ms >= 0:
+		return satAdd(t, uint64(ms)<<counterBits)
+	case ms < -maxMillis:
 		return 0
 	}
-	return Timestamp(int64(t) + delta)
+	return t - min(t, Timestamp(-ms)<<counterBits)
 }
 
-// Sub is the physical distance from u to t.
+// Sub is the physical distance from u to t, or the nearest that a time.Duration can hold (292 years).
 func (t Timestamp) Sub(u Timestamp) time.Duration {
-	return time.Duration(t.Millis()-u.Millis()) * time.Millisecond
+	const most = int64(math.MaxInt64 / time.Millisecond)
+	return time.Duration(min(max(t.Millis()-u.Millis(), -most), most)) * time.Millisecond
+}
+
+func satAdd(t Timestamp, d uint64) Timestamp {
+	if d > uint64(Max-t) {
+		return Max
+	}
+	return t + Timestamp(d)
 }
 
 // String prints milliseconds.counter.
@@ -66,7 +98,7 @@ func (e *OffsetError) Error() string {
 // DefaultMaxOffset is the largest distance by which another node's clock may lead this one's.
 const DefaultMaxOffset = 500 * time.Millisecond
 
-// Clock is a hybrid logical clock, safe for concurrent use.
+// Clock is a hybrid logical clock, safe for concurrent use. Make it with NewClock.
 type Clock struct {
 	wall      func() time.Time
 	maxOffset time.Duration
@@ -86,11 +118,16 @@ func NewClock(wall func() time.Time, maxOffset time.Duration) *Clock {
 	return &Clock{wall: wall, maxOffset: maxOffset}
 }
 
-// Now returns a timestamp above every one this clock has returned or been advanced to.
+// Now returns a timestamp above every one this clock has returned or been advanced to. A wall clock that
+// stands still or goes backwards is outrun by the counter.
 func (c *Clock) Now() Timestamp {
 	w := FromTime(c.wall())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.mu.last == Max {
+		// Nothing that Update lets pass comes near it; a log that holds it is corrupt.
+		invariant.Fail("I4: the clock was advanced to %s and can give no timestamp above it", c.mu.last)
+	}
 	c.mu.last = max(w, c.mu.last.Next())
 	return c.mu.last
 }
@@ -108,19 +145,19 @@ func (c *Clock) Wall() Timestamp { return FromTime(c.wall()) }
 // MaxOffset is the bound that Update enforces.
 func (c *Clock) MaxOffset() time.Duration { return c.maxOffset }
 
-// Update advances the clock to a timestamp received from another node. One too far ahead of the wall
-// clock is refused with *OffsetError and does not move the clock .
+// Update advances the clock to a timestamp received from another node. One that is more than the maximum
+// offset ahead of the wall clock is refused with *OffsetError and does not move the clock.
 func (c *Clock) Update(remote Timestamp) error {
 	w := FromTime(c.wall())
-	if remote > w && remote.Sub(w) > c.maxOffset {
+	if remote.Sub(w) > c.maxOffset {
 		return &OffsetError{Remote: remote, Wall: w, Max: c.maxOffset}
 	}
 	c.Advance(remote)
 	return nil
 }
 
-// Advance moves the clock to at least t without judging it: for timestamps that a log already holds
-// , which are facts and not opinions.
+// Advance moves the clock to at least t without judging it: for timestamps that a log already holds,
+// which are facts and not opinions.
 func (c *Clock) Advance(t Timestamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
