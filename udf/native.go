@@ -1,0 +1,157 @@
+package udf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/udf/internal/shape"
+)
+
+// Codes of an *api.FunctionError that a function did not choose itself.
+const (
+	// CodeUnnamed: the function returned an error that was not made by Error.
+	CodeUnnamed = 0
+	// CodeCrashed: the function panicked or trapped.
+	CodeCrashed = -1
+)
+
+// native is a function compiled into the node.
+type native struct {
+	name  string
+	kind  Kind
+	codec Codec
+	// problem is what NewRegistry refuses the function for.
+	problem error
+	// call is nil for range functions, aggregate is nil for all others.
+	call      func(ctx context.Context, tx *storeTx, arg []byte) ([]byte, error)
+	aggregate aggregate
+}
+
+func declare(name string, kind Kind, options []Option) *native {
+	n := &native{name: name, kind: kind, codec: shape.Collect(options).Codec}
+	if reason := shape.CheckName(name); reason != "" {
+		n.problem = fmt.Errorf("udf: the function name %q %s", name, reason)
+	}
+	return n
+}
+
+// native makes *native a Function.
+func (n *native) native() *native { return n }
+
+func (n *native) Name() string { return n.name }
+func (n *native) Kind() Kind   { return n.kind }
+func (n *native) Codec() Codec { return n.codec }
+
+// refuse remembers the first thing that is wrong with the declaration.
+func (n *native) refuse(what string, err error) {
+	if err != nil && n.problem == nil {
+		n.problem = fmt.Errorf("udf: function %q: %s: %w", n.name, what, err)
+	}
+}
+
+// call makes the bytes-to-bytes form of a function.
+func call[In, Out any](n *native, f func(context.Context, *storeTx, In) (Out, error)) func(context.Context, *storeTx, []byte) ([]byte, error) {
+	in, err := coderOf[In](n.codec)
+	n.refuse("argument", err)
+	out, err := coderOf[Out](n.codec)
+	n.refuse("result", err)
+	return func(ctx context.Context, tx *storeTx, arg []byte) ([]byte, error) {
+		v, err := decodeArgument(n, in, arg)
+		if err != nil {
+			return nil, err
+		}
+		r, err := f(ctx, tx, v)
+		if err != nil {
+			return nil, err
+		}
+		return out.encode(r)
+	}
+}
+
+func decodeArgument[In any](n *native, in coder[In], arg []byte) (In, error) {
+	v, err := in.decode(arg)
+	if err != nil {
+		return v, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q takes a %s argument of type %s: %v", n.name, n.codec, typeName[In](), err)}
+	}
+	return v, nil
+}
+
+// CallPure runs a pure function.
+func (n *native) CallPure(ctx context.Context, codec Codec, arg []byte) (Outcome, error) {
+	return n.run(ctx, KindPure, nil, codec, arg)
+}
+
+// CallRead runs a pure or read-only function.
+func (n *native) CallRead(ctx context.Context, view StoreView, info Info, codec Codec, arg []byte) (Outcome, error) {
+	return n.run(ctx, KindReadOnly, &storeTx{view: view, info: info}, codec, arg)
+}
+
+// CallWrite runs a function of any kind but range.
+func (n *native) CallWrite(ctx context.Context, tx StoreTx, info Info, codec Codec, arg []byte) (Outcome, error) {
+	return n.run(ctx, KindReadWrite, &storeTx{view: tx, tx: tx, info: info}, codec, arg)
+}
+
+func (n *native) run(ctx context.Context, as Kind, tx *storeTx, codec Codec, arg []byte) (Outcome, error) {
+	if err := CheckCall(n, as, codec); err != nil {
+		return Outcome{}, err
+	}
+	began := time.Now()
+	result, err := protect(n.name, func() ([]byte, error) { return n.call(ctx, tx, arg) })
+	if tx != nil && tx.failed != nil {
+		return Outcome{}, tx.failed
+	}
+	if err != nil {
+		return Outcome{}, n.failure(ctx, err)
+	}
+	return Outcome{Result: result, Fuel: since(began)}, nil
+}
+
+func since(t time.Time) uint64 { return uint64(max(0, time.Since(t))) }
+
+// CheckCall refuses to run a function as something it is not, or with another codec than it was declared
+// with. Every Runnable asks it first.
+func CheckCall(r Runnable, as Kind, codec Codec) error {
+	kind := r.Kind()
+	if kind == KindRange || as == KindRange || kind > as {
+		if kind != as {
+			return &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q is %s and can't be run as %s", r.Name(), kind, as)}
+		}
+	}
+	if codec != r.Codec() {
+		return &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q takes codec %s, not %s", r.Name(), r.Codec(), codec)}
+	}
+	return nil
+}
+
+// protect runs f and makes an error of its panic.
+func protect[T any](name string, f func() (T, error)) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &api.FunctionError{Function: name, Code: CodeCrashed, Message: fmt.Sprintf("panic: %v", p)}
+		}
+	}()
+	return f()
+}
+
+// failure is what an error that f returned is for its caller: a cancelled context and what this package
+// said itself stay what they are, everything else is the function's own.
+func (n *native) failure(ctx context.Context, err error) error {
+	var own *shape.Error
+	if errors.As(err, &own) {
+		return &api.FunctionError{Function: n.name, Code: int64(own.Code), Message: own.Message}
+	}
+	if isTyped(err) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return &api.FunctionError{Function: n.name, Code: CodeUnnamed, Message: err.Error()}
+}
+
+// isTyped knows the errors that this package itself returns from a call.
+func isTyped(err error) bool {
+	var function *api.FunctionError
+	var argument *api.InvalidArgumentError
+	return errors.As(err, &function) || errors.As(err, &argument)
+}

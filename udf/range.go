@@ -1,0 +1,177 @@
+package udf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/locuskv/locus/api"
+)
+
+// aggregate is an Aggregate whose types have been folded away.
+type aggregate interface {
+	// begin makes the run's neutral accumulator.
+	begin(arg []byte) (fold, error)
+}
+
+// fold is one accumulator at work.
+type fold interface {
+	add(ctx context.Context, b Batch) error
+	merge(encoded []byte) error
+	encode() ([]byte, error)
+	result() ([]byte, error)
+}
+
+type typedAggregate[In, Acc, Out any] struct {
+	n   *native
+	a   Aggregate[In, Acc, Out]
+	in  coder[In]
+	acc coder[Acc]
+	out coder[Out]
+}
+
+func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) aggregate {
+	if a.Init == nil || a.Add == nil || a.Merge == nil || a.Result == nil {
+		n.refuse("aggregate", errors.New("Init, Add, Merge and Result must all be set"))
+	}
+	in, err := coderOf[In](n.codec)
+	n.refuse("argument", err)
+	out, err := coderOf[Out](n.codec)
+	n.refuse("result", err)
+	return &typedAggregate[In, Acc, Out]{n: n, a: a, in: in, acc: accumulatorCoder[Acc](), out: out}
+}
+
+func (t *typedAggregate[In, Acc, Out]) begin(arg []byte) (fold, error) {
+	in, err := decodeArgument(t.n, t.in, arg)
+	if err != nil {
+		return nil, err
+	}
+	acc, err := t.a.Init(in)
+	return &typedFold[In, Acc, Out]{t: t, acc: acc}, err
+}
+
+type typedFold[In, Acc, Out any] struct {
+	t   *typedAggregate[In, Acc, Out]
+	acc Acc
+	// used: acc holds more than Init's value, and must not be replaced.
+	used bool
+}
+
+func (f *typedFold[In, Acc, Out]) add(ctx context.Context, b Batch) (err error) {
+	f.used = true
+	f.acc, err = f.t.a.Add(ctx, f.acc, b)
+	return err
+}
+
+func (f *typedFold[In, Acc, Out]) merge(encoded []byte) error {
+	acc, err := f.t.acc.decode(encoded)
+	if err != nil {
+		return fmt.Errorf("an accumulator can't be read: %w", err)
+	}
+	if f.used {
+		if acc, err = f.t.a.Merge(f.acc, acc); err != nil {
+			return err
+		}
+	}
+	f.acc, f.used = acc, true
+	return nil
+}
+
+func (f *typedFold[In, Acc, Out]) encode() ([]byte, error) { return f.t.acc.encode(f.acc) }
+
+func (f *typedFold[In, Acc, Out]) result() ([]byte, error) {
+	out, err := f.t.a.Result(f.acc)
+	if err != nil {
+		return nil, err
+	}
+	return f.t.out.encode(out)
+}
+
+// nativeAccumulator is the Accumulator of a native range function.
+type nativeAccumulator struct {
+	n    *native
+	fold fold
+	fuel uint64
+}
+
+// NewAccumulator begins a run over one range.
+func (n *native) NewAccumulator(ctx context.Context, codec Codec, arg []byte) (Accumulator, error) {
+	if err := CheckCall(n, KindRange, codec); err != nil {
+		return nil, err
+	}
+	a := &nativeAccumulator{n: n}
+	_, err := a.step(ctx, func() (_ []byte, err error) {
+		// The accumulator may keep parts of the argument for the whole run.
+		a.fold, err = n.aggregate.begin(bytes.Clone(arg))
+		return nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *nativeAccumulator) Add(ctx context.Context, b []byte) error {
+	batch, err := newBatch(b)
+	if err != nil {
+		return &api.InternalError{Reason: fmt.Sprintf("function %q was given a damaged batch: %v", a.n.name, err)}
+	}
+	_, err = a.step(ctx, func() ([]byte, error) { return nil, a.fold.add(ctx, batch) })
+	return err
+}
+
+func (a *nativeAccumulator) Encode(ctx context.Context) ([]byte, error) {
+	return a.step(ctx, func() ([]byte, error) {
+		b, err := a.fold.encode()
+		return bytes.Clone(b), err
+	})
+}
+
+func (a *nativeAccumulator) Fuel() uint64 { return a.fuel }
+func (a *nativeAccumulator) Close()       {}
+
+// step runs one part of the function.
+func (a *nativeAccumulator) step(ctx context.Context, f func() ([]byte, error)) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	b, err := protect(a.n.name, f)
+	a.fuel += since(began)
+	if err != nil {
+		return nil, a.n.failure(ctx, err)
+	}
+	return b, nil
+}
+
+// Merge makes one accumulator of several.
+func (n *native) Merge(ctx context.Context, codec Codec, arg []byte, accs [][]byte) (Outcome, error) {
+	return n.reduce(ctx, codec, arg, accs, fold.encode)
+}
+
+// Result merges the accumulators that are left and makes the run's result.
+func (n *native) Result(ctx context.Context, codec Codec, arg []byte, accs [][]byte) (Outcome, error) {
+	return n.reduce(ctx, codec, arg, accs, fold.result)
+}
+
+func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]byte, last func(fold) ([]byte, error)) (Outcome, error) {
+	acc, err := n.NewAccumulator(ctx, codec, arg)
+	if err != nil {
+		return Outcome{}, err
+	}
+	a := acc.(*nativeAccumulator)
+	for _, encoded := range accs {
+		// Clone: a decoded accumulator may be made of the bytes it was decoded from.
+		encoded = bytes.Clone(encoded)
+		if _, err := a.step(ctx, func() ([]byte, error) { return nil, a.fold.merge(encoded) }); err != nil {
+			return Outcome{}, err
+		}
+	}
+	b, err := a.step(ctx, func() ([]byte, error) { return last(a.fold) })
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Result: bytes.Clone(b), Fuel: a.fuel}, nil
+}
