@@ -1,0 +1,25 @@
+package demo
+
+import (
+	"os"
+	"syscall"
+)
+
+// attributes give a node a session of its own, so that the terminal's Ctrl-C and hang-up reach the demo
+// alone, which then ends the nodes itself; and, unless it is to outlive the demo, the kernel's promise to
+// kill it when the demo dies by whatever means.
+func attributes(keep bool) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setsid: true}
+	if !keep {
+		a.Pdeathsig = syscall.SIGKILL
+	}
+	return a
+}
+
+// allocated is what a file takes on disk: sparse files and preallocated ones count what they hold.
+func allocated(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512 // the unit of st_blocks, whatever the file system's own
+	}
+	return info.Size()
+}
