@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -73,14 +74,18 @@ func walk(err error, causes int) *locuspb.Error {
 
 // one converts err itself, without looking at what it wraps; nil if it has no type or code here.
 func one(err error, causes int) *locuspb.Error {
+	if m := causedError(err, causes); m != nil {
+		return m
+	}
+	// Types come before sentinels: a *DeadlineError says that it is context.DeadlineExceeded.
 	for _, convert := range []func(error) *locuspb.Error{
-		sentinelError, routingError, requestError, dataError, clusterError, leafError, statusError,
+		routingError, requestError, dataError, clusterError, sentinelError, leafError, statusError,
 	} {
 		if m := convert(err); m != nil {
 			return m
 		}
 	}
-	return causedError(err, causes)
+	return nil
 }
 
 func requestError(err error) *locuspb.Error {
@@ -206,9 +211,12 @@ func leafError(err error) *locuspb.Error {
 	switch e := err.(type) {
 	case *hlc.OffsetError:
 		return clusterError(&ClockOffsetError{Remote: e.Remote, Local: e.Wall, Max: e.Max})
+	case *keys.LimitError:
+		return requestError(&LimitError{What: e.What, Limit: e.Limit, Got: e.Got})
 	}
-	if err == keys.ErrNotInKeyspace {
-		return &locuspb.Error{Code: uint32(CodeInvalidArgument), Message: err.Error()}
+	switch err {
+	case keys.ErrEmptyKey, keys.ErrNotInKeyspace, keys.ErrBucket:
+		return requestError(&InvalidArgumentError{Reason: err.Error()})
 	}
 	return nil
 }
@@ -254,7 +262,7 @@ func fromProto(m *locuspb.Error, causes int) error {
 	case CodeConditionFailed:
 		return &ConditionError{Key: m.Key, Exists: m.Exists, Value: m.Value, Timestamp: hlc.Timestamp(m.Timestamp)}
 	case CodeOverloaded:
-		return &OverloadedError{What: m.What, RetryAfter: time.Duration(m.RetryAfterMs) * time.Millisecond}
+		return &OverloadedError{What: m.What, RetryAfter: wait(m.RetryAfterMs)}
 	case CodeTimestampUnavailable:
 		return &TimestampUnavailableError{
 			Timestamp: hlc.Timestamp(m.OtherTimestamp), Oldest: hlc.Timestamp(m.Timestamp), Reason: m.Message,
@@ -302,9 +310,14 @@ func CodeOf(err error) Code { return Code(ToProto(err).GetCode()) }
 
 // millisUp rounds up, so that a wait on the other side is never shorter than asked for.
 func millisUp(d time.Duration) int64 {
-	ms := d / time.Millisecond
+	ms := max(d, 0) / time.Millisecond
 	if d > ms*time.Millisecond {
 		ms++
 	}
 	return int64(ms)
+}
+
+// wait reads milliseconds of a peer, which may be anything.
+func wait(ms int64) time.Duration {
+	return time.Duration(min(max(ms, 0), int64(math.MaxInt64/time.Millisecond))) * time.Millisecond
 }
