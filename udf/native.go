@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/udf/internal/coder"
 	"github.com/locuskv/locus/udf/internal/shape"
 )
 
@@ -67,14 +68,14 @@ func call[In, Out any](n *native, f func(context.Context, *storeTx, In) (Out, er
 		if err != nil {
 			return nil, err
 		}
-		return out.encode(r)
+		return out.Encode(r)
 	}
 }
 
-func decodeArgument[In any](n *native, in coder[In], arg []byte) (In, error) {
-	v, err := in.decode(arg)
+func decodeArgument[In any](n *native, in coder.Coder[In], arg []byte) (In, error) {
+	v, err := in.Decode(arg)
 	if err != nil {
-		return v, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q takes a %s argument of type %s: %v", n.name, n.codec, typeName[In](), err)}
+		return v, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q takes a %s argument of type %s: %v", n.name, n.codec, coder.TypeName[In](), err)}
 	}
 	return v, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/udf/internal/coder"
 )
 
 // aggregate is an Aggregate whose types have been folded away.
@@ -27,9 +28,9 @@ type fold interface {
 type typedAggregate[In, Acc, Out any] struct {
 	n   *native
 	a   Aggregate[In, Acc, Out]
-	in  coder[In]
-	acc coder[Acc]
-	out coder[Out]
+	in  coder.Coder[In]
+	acc coder.Coder[Acc]
+	out coder.Coder[Out]
 }
 
 func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) aggregate {
@@ -40,7 +41,7 @@ func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) aggreg
 	n.refuse("argument", err)
 	out, err := coderOf[Out](n.codec)
 	n.refuse("result", err)
-	return &typedAggregate[In, Acc, Out]{n: n, a: a, in: in, acc: accumulatorCoder[Acc](), out: out}
+	return &typedAggregate[In, Acc, Out]{n: n, a: a, in: in, acc: coder.Accumulator[Acc](), out: out}
 }
 
 func (t *typedAggregate[In, Acc, Out]) begin(arg []byte) (fold, error) {
@@ -66,7 +67,7 @@ func (f *typedFold[In, Acc, Out]) add(ctx context.Context, b Batch) (err error) 
 }
 
 func (f *typedFold[In, Acc, Out]) merge(encoded []byte) error {
-	acc, err := f.t.acc.decode(encoded)
+	acc, err := f.t.acc.Decode(encoded)
 	if err != nil {
 		return fmt.Errorf("an accumulator can't be read: %w", err)
 	}
@@ -79,14 +80,14 @@ func (f *typedFold[In, Acc, Out]) merge(encoded []byte) error {
 	return nil
 }
 
-func (f *typedFold[In, Acc, Out]) encode() ([]byte, error) { return f.t.acc.encode(f.acc) }
+func (f *typedFold[In, Acc, Out]) encode() ([]byte, error) { return f.t.acc.Encode(f.acc) }
 
 func (f *typedFold[In, Acc, Out]) result() ([]byte, error) {
 	out, err := f.t.a.Result(f.acc)
 	if err != nil {
 		return nil, err
 	}
-	return f.t.out.encode(out)
+	return f.t.out.Encode(out)
 }
 
 // nativeAccumulator is the Accumulator of a native range function.

@@ -120,8 +120,8 @@ type Reader interface {
 type Tx interface {
 	Reader
 	Put(key, value []byte) error
-	// PutTTL writes a value that ceases to exist ttl after the call's timestamp, in whole milliseconds; 0 is
-	// never.
+	// PutTTL writes a value that ceases to exist ttl after the call's timestamp, rounded up to milliseconds; 0
+	// is never.
 	PutTTL(key, value []byte, ttl time.Duration) error
 	Delete(key []byte) error
 	// Rand is a source seeded with the call's ID: a retried call draws the same numbers.
@@ -173,3 +173,7 @@ func RandSource(id CallID) *rand.ChaCha8 {
 	copy(seed[:], id[:])
 	return rand.NewChaCha8(seed)
 }
+
+// CodeBadArgument is the code with which a guest refuses an argument that it can't read. The host makes
+// an invalid-argument error of it.
+const CodeBadArgument = -2
