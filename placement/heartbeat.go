@@ -1,0 +1,125 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+)
+
+func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*locuspb.HeartbeatResponse, error) {
+	n := d.cl.nodes[ids.StoreID(req.GetNode().GetStoreId())]
+	if n == nil || n.info.NodeId != req.Node.NodeId {
+		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("node %q with store id %d is not a member of cluster %s: it must join",
+			req.GetNode().GetNodeId(), req.GetNode().GetStoreId(), d.o.ClusterID)}
+	}
+	if d.cl.observe(now, n, req, d.o.SuspectAfter) {
+		d.keepAddress(n)
+	}
+	if now-d.planned >= d.o.PlanInterval {
+		d.plan(now)
+	} else {
+		d.cl.judge(now, d.since, &d.o)
+		d.review(now)
+	}
+	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(n), Gone: d.cl.gone(n.id, req.Holding)}
+	d.addMap(now, resp, req.MapVersion)
+	if d.hurried(n) {
+		resp.NextMs = max(1, d.o.HurryInterval.Milliseconds())
+	}
+	return resp, nil
+}
+
+// addMap adds the cluster map if the node's is another. A map with holes is held back at the begin of an
+// office: the nodes' own, from the office before, is better.
+func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have uint64) {
+	if d.cl.tile().holes > 0 && now-d.since < d.o.Grace {
+		resp.MapVersion = have
+		return
+	}
+	// The office number makes versions of different drivers different.
+	resp.MapVersion = d.cat.office<<32 | d.cl.version&(1<<32-1)
+	if resp.MapVersion != have {
+		resp.Routes = d.cl.routes(keys.Span{})
+		resp.Nodes = d.nodeInfos(now)
+		resp.Keyspaces = d.keyspaces(true)
+	}
+}
+
+// hurried says whether work is under way that the node's next report will move on.
+func (d *core) hurried(n *node) bool {
+	if len(d.births) > 0 || len(d.wishes) > 0 {
+		return true
+	}
+	for _, id := range n.leading {
+		if r := d.cl.ranges[id]; r.op != nil || len(r.desc.Voters()) < len(r.desc.Replicas) {
+			return true
+		}
+	}
+	return false
+}
+
+// keepAddress records the new address of a node that has moved, for the map of the next office.
+func (d *core) keepAddress(n *node) {
+	if !describesOther(d.cat.stores[n.id], n.info) || len(d.jobs) > 0 || d.writing {
+		return // nothing new, or not now: the next heartbeat says it again
+	}
+	info := lasting(n.info)
+	d.enqueue(job{
+		prepare: func() ([]*locuspb.Mutation, error) {
+			return []*locuspb.Mutation{putMessage(storeKey(info.StoreId), info)}, nil
+		},
+		commit: func() { d.cat.putStore(info) },
+	})
+}
+
+// lasting is the part of a node's description that is recorded.
+func lasting(n *locuspb.NodeInfo) *locuspb.NodeInfo {
+	return &locuspb.NodeInfo{
+		StoreId: n.StoreId, NodeId: n.NodeId, Address: n.Address, HttpAddress: n.HttpAddress,
+		GossipAddress: n.GossipAddress, Version: n.Version,
+	}
+}
+
+func (c *cluster) storeIDs() []ids.StoreID { return slices.Sorted(maps.Keys(c.nodes)) }
+
+// nodeInfos describes all nodes, in the order of their store ids.
+func (d *core) nodeInfos(now time.Duration) []*locuspb.NodeInfo {
+	out := make([]*locuspb.NodeInfo, 0, len(d.cl.nodes))
+	for _, id := range d.cl.storeIDs() {
+		n := d.cl.nodes[id]
+		info := proto.CloneOf(n.info)
+		info.State = n.state.String()
+		info.Replicas, info.Leases = uint64(n.holding), uint64(len(n.leading))
+		info.SinceHeartbeatMs = (now - n.heard).Milliseconds()
+		out = append(out, info)
+	}
+	return out
+}
+
+// keyspaces lists the keyspaces by name, then, if asked, the dropped ones whose data is not gone yet.
+func (d *core) keyspaces(withDropped bool) []*locuspb.Keyspace {
+	byID := func(a, b *locuspb.Keyspace) int { return cmp.Compare(a.Id, b.Id) }
+	out := slices.SortedFunc(maps.Values(d.cat.spaces), func(a, b *locuspb.Keyspace) int { return cmp.Compare(a.Name, b.Name) })
+	if withDropped {
+		out = append(out, slices.SortedFunc(maps.Values(d.cat.dropped), byID)...)
+	}
+	return out
+}
+
+// wanted is the number of voters that the keyspace of a key asks for; 0: it says nothing.
+func (d *core) wanted(key []byte) int {
+	id, ok := keys.KeyspaceOf(key)
+	if !ok {
+		return 0
+	}
+	return int(d.cat.byID[id].GetReplicas())
+}

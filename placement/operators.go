@@ -1,0 +1,143 @@
+package placement
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+)
+
+// inflight is the one operator of a range that is under way.
+type inflight struct {
+	op      *locuspb.Operator
+	leader  ids.StoreID // whom it is for
+	created time.Duration
+	sent    bool
+	done    func(error) // of the user who asked for it; else nil
+}
+
+// begin makes an operator the range's own. REQUIRES: the range has none and has a reachable leader.
+func (d *core) begin(now time.Duration, r *rangeState, op *locuspb.Operator, done func(error)) {
+	r.op = &inflight{op: op, leader: r.leader, created: now, done: done}
+	d.running[r.id] = r
+	if d.o.OnOperator != nil {
+		d.effect(func() { d.o.OnOperator(op) })
+	}
+}
+
+// review ends the operators that have had their effect, or will not have it any more. An operator's effect
+// is seen in the range's own descriptor or leader, never taken from somebody's word. Whatever moved the
+// epoch on, the operator can't be executed after it.
+func (d *core) review(now time.Duration) {
+	for _, id := range slices.Sorted(maps.Keys(d.running)) {
+		r := d.running[id]
+		f := r.op
+		conf, bounds := r.desc.Epoch.Conf > f.op.ConfEpoch, r.desc.Epoch.Bounds > f.op.BoundsEpoch
+		target := ids.StoreID(f.op.GetTransfer().GetStoreId())
+		var err error
+		switch {
+		case target != 0 && r.leader == target && r.leader != f.leader:
+			d.holdLease(now, r, f)
+		case conf || bounds:
+			err = d.overtaken(r, f)
+		case r.leader != 0 && r.leader != f.leader:
+			err = &api.RetryError{Reason: "the range's leader changed"}
+		case now-f.created >= d.o.OperatorTimeout:
+			err = &api.UnavailableError{Reason: "the range did not execute the operator in time"}
+			r.failures++
+			r.heldUntil = now + backoff(r.failures)
+		default:
+			continue
+		}
+		if err == nil {
+			r.failures, r.heldUntil = 0, 0
+		}
+		r.op = nil
+		delete(d.running, id)
+		if f.done != nil {
+			d.effect(func() { f.done(err) })
+		}
+	}
+}
+
+// overtaken says whether the step that moved the epoch was the operator's own, for those who wait for it.
+func (d *core) overtaken(r *rangeState, f *inflight) error {
+	if s := f.op.GetSplit(); s != nil && !equalKey(r.desc.Span.End, s.Key) {
+		return &api.RetryError{Reason: "the range changed in another way"}
+	}
+	if f.op.GetTransfer() != nil {
+		return &api.RetryError{Reason: "the range changed before its lease was transferred"}
+	}
+	return nil
+}
+
+func (d *core) holdLease(now time.Duration, r *rangeState, f *inflight) {
+	r.leaseHeldUntil = now + d.o.LeaseHold
+	if f.done != nil { // a user's wish
+		r.leaseHeldUntil = now + 6*d.o.LeaseHold
+	}
+}
+
+// backoff is how long a range is left alone after so many operators without effect.
+func backoff(failures int) time.Duration {
+	return min(time.Second<<min(failures-1, 6), maxBackoff)
+}
+
+// handOut lists the operators for ranges that a store leads, each once.
+func (d *core) handOut(n *node) []*locuspb.Operator {
+	var out []*locuspb.Operator
+	for _, id := range n.leading {
+		if f := d.cl.ranges[id].op; f != nil && !f.sent && f.leader == n.id {
+			f.sent = true
+			out = append(out, f.op)
+		}
+	}
+	return out
+}
+
+// idle says whether an operator may begin for the range.
+func (d *core) idle(now time.Duration, r *rangeState) bool {
+	return r.op == nil && now >= r.heldUntil && d.cl.leaseholder(r) != 0 && !r.desc.Joint()
+}
+
+// view is what the allocator decides on.
+func (d *core) view(now time.Duration) *View {
+	v := &View{Settled: d.settled(now)}
+	for _, id := range d.cl.storeIDs() {
+		n := d.cl.nodes[id]
+		v.Stores = append(v.Stores, StoreView{
+			ID: id, State: n.state, Capacity: n.info.CapacityBytes, Available: n.info.AvailableBytes,
+		})
+	}
+	v.Ranges = make([]RangeView, len(d.cl.order))
+	for i, r := range d.cl.order {
+		v.Ranges[i] = RangeView{
+			Desc: r.desc, Leader: d.cl.leaseholder(r), Applied: r.applied, Progress: r.progress, Bytes: r.bytes,
+			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil, LeaseHeld: now < r.leaseHeldUntil,
+		}
+		if r.op != nil {
+			v.Ranges[i].Pending = r.op.op
+		}
+	}
+	return v
+}
+
+// settled says whether the map is complete enough to balance on.
+func (d *core) settled(now time.Duration) bool {
+	return d.cl.tile().holes == 0 && now-d.since >= min(d.o.Grace, d.o.SuspectAfter)
+}
+
+// plan reviews what is under way and decides the next steps.
+func (d *core) plan(now time.Duration) {
+	d.planned = now
+	d.cl.judge(now, d.since, &d.o)
+	d.review(now)
+	d.grantWishes(now)
+	d.furtherKeyspaces(now)
+	for _, op := range Plan(d.view(now), d.o.Limits) {
+		d.begin(now, d.cl.ranges[ids.RangeID(op.RangeId)], op, nil)
+	}
+}

@@ -1,0 +1,67 @@
+package placement
+
+import (
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/topology"
+)
+
+func onStore(id ids.StoreID) func(topology.Replica) bool {
+	return func(r topology.Replica) bool { return r.Store == id }
+}
+
+// Routes lists, in key order, the routes of the ranges that overlap a span, and the parts of the span that
+// no leader has reported yet.
+func (d *Driver) Routes(span keys.Span) (routes []*locuspb.Route, holes []keys.Span, err error) {
+	d.step(func(c *core) {
+		if err = c.ready(); err == nil {
+			routes, holes = c.cl.routes(span), c.cl.tile().holesIn(span)
+		}
+	})
+	return routes, holes, err
+}
+
+// Nodes describes all nodes that ever joined, by store id.
+func (d *Driver) Nodes() (nodes []*locuspb.NodeInfo, err error) {
+	d.step(func(c *core) {
+		if err = c.ready(); err == nil {
+			nodes = c.nodeInfos(c.o.Now())
+		}
+	})
+	return nodes, err
+}
+
+// Status sums up the cluster; what belongs to the answering node (NodeId, StoreId, Version, DriverAddress) is
+// left to the caller. A part of the key space that nobody has reported counts as one unavailable range.
+func (d *Driver) Status() (s *locuspb.StatusResponse, err error) {
+	d.step(func(c *core) {
+		if err = c.ready(); err == nil {
+			s = c.status()
+		}
+	})
+	return s, err
+}
+
+func (d *core) status() *locuspb.StatusResponse {
+	d.cl.judge(d.o.Now(), d.since, &d.o)
+	t := d.cl.tile()
+	s := &locuspb.StatusResponse{
+		ClusterId:      d.o.ClusterID,
+		Ranges:         uint64(len(t.list)),
+		Unavailable:    uint64(t.holes),
+		LiveNodes:      uint64(d.cl.countNodes(Up)),
+		DeadNodes:      uint64(d.cl.countNodes(Dead)),
+		Keyspaces:      uint64(len(d.cat.spaces)),
+		WantedReplicas: uint64(min(d.o.Limits.Replicas, len(d.cl.nodes)-d.cl.countNodes(Dead))),
+	}
+	for _, r := range t.list {
+		if d.cl.leaseholder(r) == 0 {
+			s.Unavailable++
+		}
+		if d.underreplicated(r) {
+			s.Underreplicated++
+		}
+	}
+	return s
+}
