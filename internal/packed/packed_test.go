@@ -221,7 +221,8 @@ func FuzzRecord(f *testing.F) {
 		b = Append(b, key, value, hlc.Timestamp(ts), hlc.Timestamp(expires))
 		b = Append(b, []byte("after"), nil, 1, 0)
 		r := NewReader(b)
-		if !r.Next() || !r.Next() || !bytes.Equal(r.Key(), key) || !bytes.Equal(r.Value(), value) ||
+		r.Next()
+		if !r.Next() || !bytes.Equal(r.Key(), key) || !bytes.Equal(r.Value(), value) ||
 			r.Timestamp() != hlc.Timestamp(ts) || r.Expires() != hlc.Timestamp(expires) {
 			t.Fatalf("got %x %x %d %d", r.Key(), r.Value(), r.Timestamp(), r.Expires())
 		}
