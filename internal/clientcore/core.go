@@ -140,7 +140,7 @@ func New(o Options) *Core {
 // Submit starts an operation. It ends as a Done with the returned id, unless an error is returned:
 // *api.OverloadedError when the Core is full, *api.InvalidArgumentError for an Op that makes no sense.
 func (c *Core) Submit(now Instant, in Op) (OpID, error) {
-	o := &op{slot: -1, tmpl: in.Request, deadline: in.Deadline, identity: in.Identity, tag: in.Tag}
+	o := &op{slot: -1, tmpl: in.Request, deadline: in.Deadline, identity: in.Identity, token: in.Token, tag: in.Tag}
 	if !classify(o, &in) {
 		return 0, &api.InvalidArgumentError{Reason: "the operation names no key, or none at all"}
 	}
@@ -161,6 +161,14 @@ func (c *Core) Cancel(now Instant, id OpID, cause error) {
 		c.end(o, cause)
 	}
 	c.settle()
+}
+
+// Close ends all operations for one reason, and stops nothing else: the driver submits no more.
+func (c *Core) Close(now Instant, cause error) {
+	c.now = now
+	for c.live.first != nil {
+		c.end(c.live.first, cause)
+	}
 }
 
 // Tick does what is due. It may be called at any time and must be called when Wake says so.
@@ -204,9 +212,6 @@ func (c *Core) Take(e *Effects) {
 
 // Token is the highest timestamp that an answer has shown to this client.
 func (c *Core) Token() hlc.Timestamp { return c.token }
-
-// Observe raises the token to one that came from another client.
-func (c *Core) Observe(token hlc.Timestamp) { c.token = max(c.token, token) }
 
 // Stats counts what was sent.
 func (c *Core) Stats() Stats { return c.stats }

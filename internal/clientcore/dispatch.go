@@ -243,7 +243,7 @@ func (c *Core) send(o *op, s *store) {
 	if o.kind != kindCommand {
 		timeout = min(timeout, c.attemptTimeout(o))
 	}
-	c.out.Sends = append(c.out.Sends, Send{Store: s.id, Request: o.message(c.token, timeout), op: o})
+	c.out.Sends = append(c.out.Sends, Send{Store: s.id, Request: o.message(max(c.token, o.token), timeout), op: o})
 }
 
 func (c *Core) attemptTimeout(o *op) time.Duration {

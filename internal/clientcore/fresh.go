@@ -31,7 +31,8 @@ func (c *Core) gather(o *op) {
 func (c *Core) addChild(parent *op, tile keys.Span) {
 	child := &op{
 		slot: -1, kind: kindRead, key: tile.Start, span: tile, deadline: parent.deadline, parent: parent,
-		tmpl: &locuspb.Request{Op: &locuspb.Request_ClockAt{ClockAt: &locuspb.ClockRequest{}}},
+		token: parent.token,
+		tmpl:  &locuspb.Request{Op: &locuspb.Request_ClockAt{ClockAt: &locuspb.ClockRequest{}}},
 	}
 	c.add(child)
 	c.dispatch(child)
@@ -55,7 +56,7 @@ func (c *Core) childDone(child *op, d Done) {
 		return
 	}
 	if parent.pending--; parent.pending == 0 {
-		c.finish(parent, Done{Timestamp: max(parent.clock, c.token)})
+		c.finish(parent, Done{Timestamp: max(parent.clock, parent.token, c.token)})
 	}
 }
 

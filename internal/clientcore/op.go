@@ -32,6 +32,8 @@ type Op struct {
 	Deadline Instant
 	// Identity gives a command a name that outlives this Core; nil: a number of the Core's session.
 	Identity *Identity
+	// Token is a timestamp that the operation has to come after, beside what this client has seen; 0: none.
+	Token hlc.Timestamp
 	// Tag comes back in Done.
 	Tag any
 }
@@ -91,6 +93,7 @@ type op struct {
 	reverse  bool
 	stale    bool // any replica may answer
 	deadline Instant
+	token    hlc.Timestamp // the caller's
 	tag      any
 	size     int // bytes that count against Options.MaxBytes
 
