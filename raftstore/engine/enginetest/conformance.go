@@ -154,7 +154,7 @@ func testSeeks(t *testing.T, e engine.Engine) {
 		require.Equal(t, tc.want, got, "%+v", tc)
 		// A second seek, back to a place before, works too.
 		it.Seek([]byte("c"))
-		require.Equal(t, !tc.reverse || tc.start != "x", it.Valid())
+		require.True(t, it.Valid(), "%+v", tc)
 		require.NoError(t, it.Err())
 		it.Close()
 		it.Close()
@@ -171,7 +171,7 @@ func testSnapshot(t *testing.T, e engine.Engine) {
 		n := 0
 		for seq := last + 1; it.Valid(); it.Next() {
 			require.LessOrEqual(t, it.Version(), last)
-			require.NotEqual(t, "new", string(it.Value())[:min(3, len(it.Value()))]+fmt.Sprint(last == 50)[:0], "a later write is seen")
+			require.Equal(t, "old", string(it.Value()), "a later write is seen")
 			apply(t, e, seq, put(fmt.Sprintf("k%02d", n), "new"), put(fmt.Sprintf("l%02d", n), "new"), del(fmt.Sprintf("k%02d", 49-n)))
 			seq++
 			n++

@@ -1,0 +1,189 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
+)
+
+// DefaultBatchBytes is the size up to which ScanPacked fills a batch.
+const DefaultBatchBytes = 64 << 10
+
+// ScanOptions say what ScanPacked reads, and where it stops. Bounds that are 0 don't bound.
+type ScanOptions struct {
+	Span    keys.Span // engine keys of user records: their values have headers
+	Seq     ids.Seq
+	Reverse bool
+	// At is the timestamp by which expiry is judged. Expired records are left out.
+	At hlc.Timestamp
+
+	Limit     int64 // records
+	MaxBytes  int64 // of all batches; the first record always fits
+	MaxVisits int64 // keys looked at, tombstones and expired records included
+
+	KeysOnly bool // records have empty values
+	Strip    int  // bytes of the engine key that the batch leaves out
+	// BatchBytes bounds a batch, unless a single record is larger. Default DefaultBatchBytes.
+	BatchBytes int
+
+	// Yield takes the batches, in order. A batch is its own from then on. False ends the scan.
+	Yield func(batch []byte) bool
+	// Buffer returns an empty buffer for a batch. Default: a new one of BatchBytes.
+	Buffer func() []byte
+}
+
+// ScanResult is what a scan found, and what a cache of its batches has to know.
+type ScanResult struct {
+	Records int64
+	Bytes   int64 // of all batches
+	// Resume is nil at the end of the span. Otherwise it is where to go on: the Start of the next forward
+	// scan, the End of the next reverse one.
+	Resume []byte
+	// MaxTimestamp is the highest of the records read, expired ones included.
+	MaxTimestamp hlc.Timestamp
+	// MaxVersion is the newest version seen, tombstones included. From it on, and until a later write in
+	// the span, readers find these same records, as far as expiry lets them:
+	MaxVersion ids.Seq
+	// MinExpiryAfter is the first expiry after At, MaxExpiryUpTo the last one at or before it; 0: none.
+	// Reads at timestamps in [MaxExpiryUpTo, MinExpiryAfter) find the same records alive.
+	MinExpiryAfter hlc.Timestamp
+	MaxExpiryUpTo  hlc.Timestamp
+}
+
+// ScanPacked reads the records of a span into packed batches. It allocates per batch, not per record. A
+// stored value that cannot be read is a *ValueError, and the batches yielded before it stand.
+func ScanPacked(e Engine, o ScanOptions) (ScanResult, error) {
+	if o.BatchBytes == 0 {
+		o.BatchBytes = DefaultBatchBytes
+	}
+	it := e.NewIterator(IterOptions{Span: o.Span, Seq: o.Seq, Reverse: o.Reverse, Tombstones: true})
+	defer it.Close()
+	s := scan{o: o}
+	if err := s.run(it); err != nil {
+		return s.result, err
+	}
+	if err := it.Err(); err != nil {
+		return s.result, fmt.Errorf("engine: scan of %s: %w", o.Span, err)
+	}
+	if !s.stopped {
+		s.flush()
+	}
+	return s.result, nil
+}
+
+// scan is the state of one ScanPacked.
+type scan struct {
+	o       ScanOptions
+	result  ScanResult
+	batch   []byte
+	visits  int64
+	stopped bool // Yield does not want more
+}
+
+func (s *scan) run(it Iterator) error {
+	for ; it.Valid(); it.Next() {
+		if s.o.MaxVisits > 0 && s.visits == s.o.MaxVisits {
+			s.resumeAt(it.Key())
+			return nil
+		}
+		s.visits++
+		if it.Deleted() {
+			s.result.MaxVersion = max(s.result.MaxVersion, it.Version())
+			continue
+		}
+		more, err := s.record(it)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// record takes the iterator's record in, or sets Resume to it and says that there is no more.
+func (s *scan) record(it Iterator) (more bool, err error) {
+	key := it.Key()
+	v, err := ParseValue(it.Value())
+	if err != nil {
+		if ve, ok := err.(*ValueError); ok {
+			ve.Key = bytes.Clone(key)
+		}
+		return false, err
+	}
+	if len(key) < s.o.Strip {
+		return false, &KeyError{Key: bytes.Clone(key), Reason: fmt.Sprintf("is shorter than the %d bytes to strip", s.o.Strip)}
+	}
+	if v.Expired(s.o.At) {
+		s.see(it.Version(), v)
+		return true, nil
+	}
+	if s.o.KeysOnly {
+		v.Data = nil
+	}
+	size := packed.Size(len(key)-s.o.Strip, len(v.Data), v.Expires)
+	if !s.room(size) {
+		s.resumeAt(key)
+		return false, nil
+	}
+	s.see(it.Version(), v)
+	if s.batch == nil {
+		s.batch = s.buffer(size)
+	}
+	s.batch = packed.Append(s.batch, key[s.o.Strip:], v.Data, v.Timestamp, v.Expires)
+	s.result.Records++
+	s.result.Bytes += int64(size)
+	return true, nil
+}
+
+// room says whether a record of size belongs into this scan, and makes room for it in the batch.
+func (s *scan) room(size int) bool {
+	switch {
+	case s.o.Limit > 0 && s.result.Records == s.o.Limit:
+		return false
+	case s.o.MaxBytes > 0 && s.result.Records > 0 && s.result.Bytes+int64(size) > s.o.MaxBytes:
+		return false
+	case len(s.batch) > 0 && len(s.batch)+size > s.o.BatchBytes:
+		return s.flush()
+	}
+	return true
+}
+
+func (s *scan) flush() bool {
+	if len(s.batch) > 0 {
+		s.stopped = !s.o.Yield(s.batch)
+		s.batch = nil
+	}
+	return !s.stopped
+}
+
+func (s *scan) buffer(size int) []byte {
+	if s.o.Buffer != nil {
+		return s.o.Buffer()
+	}
+	return make([]byte, 0, max(s.o.BatchBytes, size))
+}
+
+func (s *scan) see(version ids.Seq, v Value) {
+	r := &s.result
+	r.MaxVersion = max(r.MaxVersion, version)
+	r.MaxTimestamp = max(r.MaxTimestamp, v.Timestamp)
+	switch {
+	case v.Expires == 0:
+	case v.Expires <= s.o.At:
+		r.MaxExpiryUpTo = max(r.MaxExpiryUpTo, v.Expires)
+	case r.MinExpiryAfter == 0 || v.Expires < r.MinExpiryAfter:
+		r.MinExpiryAfter = v.Expires
+	}
+}
+
+// resumeAt leaves key to the next scan.
+func (s *scan) resumeAt(key []byte) {
+	if s.o.Reverse {
+		s.result.Resume = keys.Next(key) // an End is exclusive
+		return
+	}
+	s.result.Resume = bytes.Clone(key)
+}
