@@ -167,15 +167,16 @@ func (p *planner) leaseGraph() *leaseGraph {
 	return g
 }
 
-// shiftLeases transfers leases along a shortest chain from src to a store with `need` fewer.
+// shiftLeases transfers leases along a shortest chain from src to the store with the fewest leases of those
+// that chains reach, if it has at least `need` fewer.
 func (p *planner) shiftLeases(g *leaseGraph, src, need int) bool {
 	from := make([]int, g.n) // predecessor + 1
 	from[src] = src + 1
+	dst := src
 	for queue := []int{src}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
-		if p.stores[src].leases-p.stores[at].leases >= need {
-			p.shiftAlong(g, from, src, at)
-			return true
+		if p.stores[at].leases < p.stores[dst].leases {
+			dst = at
 		}
 		for to := range g.n {
 			if c := g.edge[at*g.n+to]; from[to] == 0 && c != nil && c.free {
@@ -184,7 +185,11 @@ func (p *planner) shiftLeases(g *leaseGraph, src, need int) bool {
 			}
 		}
 	}
-	return false
+	if p.stores[src].leases-p.stores[dst].leases < need {
+		return false
+	}
+	p.shiftAlong(g, from, src, dst)
+	return true
 }
 
 func (p *planner) shiftAlong(g *leaseGraph, from []int, src, dst int) {

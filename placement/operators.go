@@ -116,7 +116,9 @@ func (d *core) view(now time.Duration) *View {
 	for i, r := range d.cl.order {
 		v.Ranges[i] = RangeView{
 			Desc: r.desc, Leader: d.cl.leaseholder(r), Applied: r.applied, Progress: r.progress, Bytes: r.bytes,
-			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil, LeaseHeld: now < r.leaseHeldUntil,
+			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil,
+			// Moving the system range's lease moves the driver: not worth it for balance.
+			LeaseHeld: now < r.leaseHeldUntil || r.id == ids.SystemRange,
 		}
 		if r.op != nil {
 			v.Ranges[i].Pending = r.op.op

@@ -1,0 +1,186 @@
+package placement
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+)
+
+var (
+	simSeeds = flag.Int("placement.seeds", 60, "how many seeds the simulations play")
+	simSeed  = flag.Uint64("placement.seed", 1, "the first of them")
+)
+
+// eachSeed plays a story under many seeds; a failure names the one to replay with
+// go test ./placement -run NAME -placement.seeds 1 -placement.seed N.
+func eachSeed(t *testing.T, lossy bool, story func(w *world)) {
+	for i := range *simSeeds {
+		story(newWorld(t, *simSeed+uint64(i), lossy))
+	}
+}
+
+// replicated: every range has n voters, all on stores that are up, no learners, no joint configuration.
+func (w *world) replicated(n int) bool {
+	for _, r := range w.ranges {
+		if len(r.desc.Replicas) != n || len(r.desc.Voters()) != n || r.desc.Joint() {
+			return false
+		}
+		for _, rep := range r.desc.Replicas {
+			if !w.stores[rep.Store].up {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// balanced: replicas and leases of the stores that are up differ by at most 1.
+func (w *world) balanced() bool {
+	replicas, leases := map[ids.StoreID]int{}, map[ids.StoreID]int{}
+	for _, r := range w.ranges {
+		leases[r.leader]++
+		for _, rep := range r.desc.Replicas {
+			replicas[rep.Store]++
+		}
+	}
+	return w.spread(replicas) <= 1 && w.spread(leases) <= 1
+}
+
+func (w *world) spread(count map[ids.StoreID]int) int {
+	lo, hi := 1<<30, 0
+	for id, s := range w.stores {
+		if s.up {
+			lo, hi = min(lo, count[id]), max(hi, count[id])
+		}
+	}
+	return hi - lo
+}
+
+// heldRight: stores hold exactly the replicas that descriptors give them.
+func (w *world) heldRight() bool {
+	for id, s := range w.stores {
+		for rid, rep := range s.holding {
+			if in, ok := w.ranges[rid].desc.On(id); s.up && (!ok || in.ID != rep) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// quiet asserts that the cluster, balanced for the first time, soon plans nothing at all any more, for a long
+// while, and is still balanced.
+func (w *world) quiet() {
+	w.t.Helper()
+	w.must(time.Minute, "rest", func() bool { return w.balanced() && w.now-w.lastPlan > 15*time.Second })
+	from := w.now
+	w.run(3 * time.Minute)
+	if w.lastPlan > from {
+		w.fail("operators after the cluster had settled at %s", from)
+	}
+	if !w.balanced() || !w.heldRight() {
+		w.fail("not balanced, or stores hold what they should not")
+	}
+}
+
+// depose moves the lead of range 1, and with it the office, to another store if there is one that can.
+func (w *world) depose() {
+	r := w.ranges[ids.SystemRange]
+	for _, rep := range r.desc.Voters() {
+		if w.stores[rep.Store].up && rep.Store != r.leader && r.filled[rep.ID] && !r.desc.Joint() {
+			r.leader = rep.Store
+			r.term++
+			return
+		}
+	}
+}
+
+// create asks for a keyspace until it is there, through changes of office.
+func (w *world) create(req *locuspb.CreateKeyspaceRequest, done func(*locuspb.Keyspace)) {
+	retry := func() { w.after(200*time.Millisecond, func() { w.create(req, done) }) }
+	if w.driver == nil {
+		retry()
+		return
+	}
+	w.driver.CreateKeyspace(req, func(ks *locuspb.Keyspace, err error) {
+		if err != nil {
+			if got, e := w.driver.LookupKeyspace(req.Name); e == nil && !got.Creating {
+				done(got)
+				return
+			}
+			retry()
+			return
+		}
+		done(ks)
+	})
+}
+
+func hashKeyspace(name string, n uint32) *locuspb.CreateKeyspaceRequest {
+	return &locuspb.CreateKeyspaceRequest{Name: name, Partition: 1, SplitInto: n}
+}
+
+// TestThreeNodes: without losses, a third node's arrival gives every range three voters within seconds.
+func TestThreeNodes(t *testing.T) {
+	eachSeed(t, false, func(w *world) {
+		w.run(3 * time.Second)
+		w.join("node-2")
+		w.run(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
+		w.join("node-3")
+		w.must(8*time.Second, "three voters everywhere", func() bool { return w.replicated(3) })
+		w.must(20*time.Second, "balance", w.balanced)
+		w.must(5*time.Second, "status", func() bool {
+			s, err := w.driver.Status()
+			return err == nil && s.Underreplicated == 0 && s.Unavailable == 0 && s.LiveNodes == 3 && s.WantedReplicas == 3 && s.Ranges == 3
+		})
+		made := false
+		w.create(hashKeyspace("flights", 8), func(*locuspb.Keyspace) { made = true })
+		w.must(8*time.Second, "keyspace", func() bool { return made })
+		if n := len(w.ranges); n != 11 {
+			w.fail("%d ranges", n)
+		}
+		w.must(time.Minute, "balance", w.balanced)
+		w.quiet()
+	})
+}
+
+// TestGrowKillRevive: with losses, delays, doubled and reordered messages, and offices that change in the
+// middle of everything.
+func TestGrowKillRevive(t *testing.T) {
+	eachSeed(t, true, func(w *world) {
+		made := false
+		w.run(time.Second)
+		w.create(hashKeyspace("flights", 6), func(*locuspb.Keyspace) { made = true })
+		w.run(time.Duration(w.rng.IntN(2000)) * time.Millisecond)
+		for i := 2; i <= 5; i++ {
+			w.join(fmt.Sprintf("node-%d", i))
+			w.run(time.Duration(w.rng.IntN(5000)) * time.Millisecond)
+		}
+		w.depose()
+		w.must(time.Minute, "keyspace", func() bool { return made })
+		w.must(time.Minute, "three voters everywhere", func() bool { return w.replicated(3) })
+		w.must(3*time.Minute, "balance", func() bool { return w.balanced() && w.heldRight() })
+		w.quiet()
+
+		victim := ids.StoreID(1 + w.rng.IntN(5))
+		w.kill(victim)
+		killed := w.now
+		w.run(20 * time.Second)
+		if w.lastAdd > killed {
+			w.fail("replicas replaced before the store is dead")
+		}
+		if w.rng.IntN(2) == 0 {
+			w.depose()
+		}
+		w.must(2*time.Minute, "replicas replaced", func() bool { return w.replicated(3) })
+		w.must(3*time.Minute, "balance", w.balanced)
+		w.quiet()
+
+		w.revive(victim)
+		w.must(3*time.Minute, "balance", func() bool { return w.replicated(3) && w.balanced() && w.heldRight() })
+		w.quiet()
+	})
+}
