@@ -1,5 +1,3 @@
-// Package topology describes ranges: their bounds, their replicas, and the epochs that order what
-// different nodes believe about them.
 package topology
 
 import (
@@ -54,7 +52,8 @@ type Epoch struct {
 	Conf, Bounds uint64
 }
 
-// Newer says whether e is ahead of o in at least one counter and behind in none.
+// Newer says whether e is ahead of o in at least one counter and behind in none. Of two epochs of one range
+// that differ, one is always newer, because both counters rise along one log.
 func (e Epoch) Newer(o Epoch) bool {
 	return e.Conf >= o.Conf && e.Bounds >= o.Bounds && e != o
 }
@@ -108,14 +107,34 @@ func (d *Descriptor) Joint() bool {
 }
 
 // Voters lists the replicas that vote once no joint configuration is in force.
-func (d *Descriptor) Voters() []Replica {
+func (d *Descriptor) Voters() []Replica { return d.with(Voter, VoterIncoming) }
+
+// Learners lists the replicas that do not vote.
+func (d *Descriptor) Learners() []Replica { return d.with(Learner) }
+
+func (d *Descriptor) with(roles ...Role) []Replica {
 	var out []Replica
 	for _, r := range d.Replicas {
-		if r.Role == Voter || r.Role == VoterIncoming {
+		if slices.Contains(roles, r.Role) {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// Quorum says whether the replicas for which has returns true can commit an entry: a majority of the
+// voters, and in a joint configuration a majority of either set of voters.
+func (d *Descriptor) Quorum(has func(Replica) bool) bool {
+	majority := func(voters []Replica) bool {
+		n := 0
+		for _, r := range voters {
+			if has(r) {
+				n++
+			}
+		}
+		return n > len(voters)/2
+	}
+	return majority(d.Voters()) && majority(d.with(Voter, VoterOutgoing))
 }
 
 func (d *Descriptor) String() string {
