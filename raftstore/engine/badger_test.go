@@ -1,0 +1,232 @@
+package engine_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/raftstore/engine"
+)
+
+func put(key, value string) engine.Op { return engine.Op{Key: []byte(key), Value: []byte(value)} }
+func del(key string) engine.Op        { return engine.Op{Key: []byte(key), Delete: true} }
+
+func apply(t testing.TB, e engine.Engine, seq ids.Seq, ops ...engine.Op) {
+	t.Helper()
+	require.NoError(t, e.Apply([]engine.Batch{{Seq: seq, Ops: ops}}))
+}
+
+func contents(t testing.TB, e engine.Engine, seq ids.Seq) map[string]string {
+	t.Helper()
+	it := e.NewIterator(engine.IterOptions{Seq: seq})
+	defer it.Close()
+	out := map[string]string{}
+	for ; it.Valid(); it.Next() {
+		out[string(it.Key())] = string(it.Value())
+	}
+	require.NoError(t, it.Err())
+	return out
+}
+
+// copyDir is what a killed process leaves: the files as the kernel has them.
+func copyDir(t testing.TB, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	entries, err := os.ReadDir(from)
+	require.NoError(t, err)
+	for _, e := range entries {
+		in, err := os.Open(filepath.Join(from, e.Name()))
+		if os.IsNotExist(err) {
+			continue
+		}
+		require.NoError(t, err)
+		out, err := os.Create(filepath.Join(to, e.Name()))
+		require.NoError(t, err)
+		_, err = io.Copy(out, in)
+		require.NoError(t, err)
+		require.NoError(t, out.Close())
+		require.NoError(t, in.Close())
+	}
+	return to
+}
+
+func TestBadgerReopen(t *testing.T) {
+	dir := t.TempDir()
+	e := openSmall(t, dir)
+	apply(t, e, 1, put("a", "1"), put("b", "1"))
+	apply(t, e, 7, put("a", "7"), del("b"))
+	require.NoError(t, e.Sync())
+	require.NoError(t, e.Close())
+	require.NoError(t, e.Close())
+
+	e = openSmall(t, dir)
+	defer func() { require.NoError(t, e.Close()) }()
+	require.EqualValues(t, 7, e.MaxSeq())
+	require.Equal(t, map[string]string{"a": "7"}, contents(t, e, 7))
+	require.Equal(t, map[string]string{"a": "1", "b": "1"}, contents(t, e, 6))
+	_, version, found, err := e.Get([]byte("b"), 9)
+	require.NoError(t, err)
+	require.False(t, found)
+	require.EqualValues(t, 7, version)
+	require.NoError(t, e.Verify())
+}
+
+// Large enough values that memtables are flushed and tables compacted while the process runs.
+func churn(t testing.TB, e engine.Engine, rng *rand.Rand, from, to ids.Seq) {
+	t.Helper()
+	for seq := from; seq <= to; seq++ {
+		value := make([]byte, 20<<10+rng.Intn(60<<10))
+		rng.Read(value)
+		key := fmt.Sprintf("k%02d", rng.Intn(40))
+		op := engine.Op{Key: []byte(key), Value: value}
+		if rng.Intn(5) == 0 {
+			op = del(key)
+		}
+		apply(t, e, seq, op, put("seq", fmt.Sprint(seq)))
+	}
+}
+
+// A killed process comes back with everything it was told, and an undo takes it back to the checkpoint; so
+// does an undo of a process that is killed in its own undo.
+func TestBadgerKillReopenUndo(t *testing.T) {
+	const cut, last = 150, 330
+	rng := rand.New(rand.NewSource(7))
+	dir := t.TempDir()
+	e := openSmall(t, dir)
+	churn(t, e, rng, 1, cut)
+	require.NoError(t, e.Sync())
+	want := contents(t, e, cut)
+	e.SetDiscard(cut - 20)
+	churn(t, e, rng, cut+1, last)
+	full := contents(t, e, last)
+	killed := copyDir(t, dir)
+	require.NoError(t, e.Close())
+
+	e = openSmall(t, killed)
+	require.EqualValues(t, last, e.MaxSeq())
+	require.Equal(t, full, contents(t, e, last))
+	first, err := e.Undo(cut)
+	require.NoError(t, err)
+	require.Equal(t, want, contents(t, e, first))
+	again := copyDir(t, killed)
+	require.NoError(t, e.Close())
+
+	e = openSmall(t, again)
+	second, err := e.Undo(cut)
+	require.NoError(t, err)
+	require.Equal(t, want, contents(t, e, second))
+	require.Equal(t, want, contents(t, e, cut))
+	apply(t, e, second+1, put("after", "x"))
+	require.NoError(t, e.Close())
+}
+
+// Compaction drops versions below the discard sequence, and only those.
+func TestBadgerDiscardsInCompaction(t *testing.T) {
+	e := openSmall(t, t.TempDir())
+	defer func() { require.NoError(t, e.Close()) }()
+	rng := rand.New(rand.NewSource(3))
+	model := map[ids.Seq]map[string]string{}
+	for seq := ids.Seq(1); seq <= 600; seq++ {
+		churn(t, e, rng, seq, seq)
+		if seq%100 == 0 {
+			model[seq] = contents(t, e, seq)
+		}
+		if seq > 150 {
+			e.SetDiscard(seq - 150)
+		}
+	}
+	for _, seq := range []ids.Seq{500, 600} {
+		require.Equal(t, model[seq], contents(t, e, seq))
+	}
+	require.NoError(t, e.Verify())
+	require.Positive(t, e.Size())
+}
+
+func TestBadgerOpenErrors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err := engine.OpenBadger(smallBadger(file))
+	require.ErrorIs(t, err, engine.ErrUnusable)
+
+	dir := t.TempDir()
+	e := openSmall(t, dir)
+	_, err = engine.OpenBadger(smallBadger(dir))
+	require.ErrorIs(t, err, engine.ErrLocked)
+	require.ErrorContains(t, err, fmt.Sprintf("process %d", os.Getpid()))
+	require.NoError(t, e.Close())
+
+	manifest := filepath.Join(dir, "MANIFEST")
+	head, err := os.ReadFile(manifest)
+	require.NoError(t, err)
+	newer := append([]byte{}, head...)
+	binary.BigEndian.PutUint16(newer[4:], engine.FormatVersion+1)
+	require.NoError(t, os.WriteFile(manifest, newer, 0o600))
+	_, err = engine.OpenBadger(smallBadger(dir))
+	require.ErrorIs(t, err, engine.ErrNewerFormat)
+	require.NoError(t, os.WriteFile(manifest, []byte("junk"), 0o600))
+	_, err = engine.OpenBadger(smallBadger(dir))
+	require.ErrorIs(t, err, engine.ErrCorrupt)
+	require.NoError(t, os.WriteFile(manifest, head, 0o600))
+
+	o := smallBadger(dir)
+	o.MinBatchBytes = 4 << 20
+	_, err = engine.OpenBadger(o)
+	require.ErrorContains(t, err, "must be at least 4194304")
+	require.NoError(t, openSmall(t, dir).Close(), "a refused open lets go of the lock")
+}
+
+func TestBadgerOptionsValidate(t *testing.T) {
+	for _, o := range []engine.BadgerOptions{
+		{}, {Dir: "x", MemTableBytes: 1 << 20}, {Dir: "x", MemTableBytes: 1 << 40}, {Dir: "x", MemTables: -1},
+		{Dir: "x", BlockCacheBytes: 1}, {Dir: "x", MinBatchBytes: -1},
+	} {
+		require.Error(t, o.Validate(), "%+v", o)
+		_, err := engine.OpenBadger(o)
+		require.Error(t, err)
+	}
+	require.NoError(t, engine.BadgerOptions{Dir: "x"}.Validate())
+}
+
+// The default configuration takes the largest entry that the store forms.
+func TestBadgerDefaultsFitTheLargestEntry(t *testing.T) {
+	e, err := engine.OpenBadger(engine.BadgerOptions{Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	require.GreaterOrEqual(t, e.Limits().MaxBatchBytes, int64(engine.MinBatchBytes))
+	b := engine.Batch{Seq: 1}
+	for i := 0; b.Bytes()+keys.MaxValueLen+64 < engine.MinBatchBytes; i++ {
+		b.Ops = append(b.Ops, engine.Op{Key: fmt.Appendf(nil, "k%d", i), Value: make([]byte, keys.MaxValueLen)})
+	}
+	require.NoError(t, e.Apply([]engine.Batch{b}))
+}
+
+// One flipped bit anywhere in a table is found at open, and named.
+func TestBadgerFindsDamage(t *testing.T) {
+	dir := t.TempDir()
+	e := openSmall(t, dir)
+	churn(t, e, rand.New(rand.NewSource(1)), 1, 40)
+	require.NoError(t, e.Close())
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	require.NoError(t, err)
+	require.NotEmpty(t, tables)
+	content, err := os.ReadFile(tables[0])
+	require.NoError(t, err)
+	for _, at := range []int{10, len(content) / 2, len(content) - 200, len(content) - 20, len(content) - 2} {
+		bad := append([]byte{}, content...)
+		bad[at] ^= 0x10
+		require.NoError(t, os.WriteFile(tables[0], bad, 0o600))
+		_, err := engine.OpenBadger(smallBadger(dir))
+		require.ErrorIs(t, err, engine.ErrCorrupt, "byte %d of %d", at, len(content))
+		require.ErrorContains(t, err, filepath.Base(tables[0]))
+	}
+	require.NoError(t, os.WriteFile(tables[0], content, 0o600))
+	require.NoError(t, openSmall(t, dir).Close())
+}
