@@ -17,6 +17,9 @@ const (
 	CodeUnnamed = 0
 	// CodeCrashed: the function panicked or trapped.
 	CodeCrashed = -1
+	// CodeBadArgument is how a guest says that it can't read its argument; callers get an
+	// *api.InvalidArgumentError instead.
+	CodeBadArgument = shape.CodeBadArgument
 )
 
 // native is a function compiled into the node.

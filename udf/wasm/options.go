@@ -1,0 +1,72 @@
+package wasm
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// Options configure a Runtime. The zero value is the documented default.
+type Options struct {
+	// MemoryLimitPages bounds an instance's memory, in pages of 64 KiB. Default 256, which is 16 MiB; a Go
+	// guest needs about 4 MiB before it does anything.
+	MemoryLimitPages uint32
+	// MaxModuleBytes bounds a module's file. Default 8 MiB.
+	MaxModuleBytes int
+	// CacheDir keeps compiled modules over restarts; they can be deleted at any time. Default: none are kept.
+	CacheDir string
+	// CallTimeout bounds one entry into a guest: a call, or one batch of a range function. Default 1 s. It
+	// is wall time, so it must be well above what a busy machine makes of an honest call.
+	CallTimeout time.Duration
+	// MaxInstances bounds the instances of one module, and so how many of its calls and accumulators can be
+	// under way. Others wait. Default 4.
+	MaxInstances int
+	// Workers bounds how many guests of all modules run at once. Others wait. Default: one less than the
+	// processors, at least 1.
+	Workers int
+	// MaxResultBytes bounds a result and an encoded accumulator. Default 4 MiB.
+	MaxResultBytes int
+	// MaxWriteBytes bounds the keys and values that one call writes. Default 4 MiB.
+	MaxWriteBytes int
+	// Log takes the lines that guests write: at most 32 a call, cut at 1 KiB. Default: they are dropped.
+	Log func(function, line string)
+}
+
+// Validate refuses negative numbers and a memory limit above WebAssembly's own.
+func (o Options) Validate() error {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxModuleBytes", int64(o.MaxModuleBytes)}, {"CallTimeout", int64(o.CallTimeout)}, {"MaxInstances", int64(o.MaxInstances)},
+		{"Workers", int64(o.Workers)}, {"MaxResultBytes", int64(o.MaxResultBytes)}, {"MaxWriteBytes", int64(o.MaxWriteBytes)},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("wasm: Options.%s is negative", f.name)
+		}
+	}
+	if o.MemoryLimitPages > 1<<16 {
+		return fmt.Errorf("wasm: Options.MemoryLimitPages is %d, more than the 65536 pages that WebAssembly has", o.MemoryLimitPages)
+	}
+	return nil
+}
+
+func (o Options) withDefaults() Options {
+	set(&o.MemoryLimitPages, 256)
+	set(&o.MaxModuleBytes, 8<<20)
+	set(&o.CallTimeout, time.Second)
+	set(&o.MaxInstances, 4)
+	set(&o.Workers, max(1, runtime.NumCPU()-1))
+	set(&o.MaxResultBytes, 4<<20)
+	set(&o.MaxWriteBytes, 4<<20)
+	if o.Log == nil {
+		o.Log = func(string, string) {}
+	}
+	return o
+}
+
+func set[T comparable](field *T, value T) {
+	if *field == *new(T) {
+		*field = value
+	}
+}
