@@ -36,3 +36,25 @@ func TestBadgerConformance(t *testing.T) {
 		return e
 	})
 }
+
+func TestMemoryModel(t *testing.T) {
+	e := engine.NewMemory(engine.Limits{})
+	enginetest.Model(t, e, func(t *testing.T, e engine.Engine) engine.Engine {
+		require.NoError(t, e.Close())
+		return e
+	}, enginetest.ModelOptions{Steps: 3000})
+}
+
+func TestBadgerModel(t *testing.T) {
+	dir := t.TempDir()
+	reopen := func(t *testing.T, e engine.Engine) engine.Engine {
+		require.NoError(t, e.Close())
+		return openSmall(t, dir)
+	}
+	var e engine.Engine = openSmall(t, dir)
+	enginetest.Model(t, e, func(t *testing.T, old engine.Engine) engine.Engine {
+		e = reopen(t, old)
+		return e
+	}, enginetest.ModelOptions{Steps: 1500, LargeValues: true})
+	require.NoError(t, e.Close())
+}
