@@ -56,7 +56,7 @@ var rooms = []room{
 		because: "placement decides on values, so that a simulation can play weeks in seconds",
 	},
 	{
-		path: "udf", knows: with("api"),
+		path: "udf", knows: with("api"), tests: []string{"examples"},
 		because: "functions see the store through small interfaces that udf declares",
 	},
 	{

@@ -1,5 +1,5 @@
-// Package packed is the codec of packed batches: the form in which scans hand records to functions, to
-// the wire and to snapshots.
+// Package packed is the codec of packed batches: the form in which scans hand records to functions and to
+// the wire.
 //
 // A batch is a concatenation of records, little endian, without padding, header or count:
 //
