@@ -176,11 +176,11 @@ func appendBefore(dst, bound []byte) []byte {
 		return dst
 	}
 	dst = append(dst, bound[n]-1)
-	for len(dst) < MaxKeyLen {
-		dst = append(dst, 0xff)
-	}
-	return dst
+	return append(dst, highest[:max(0, MaxKeyLen-len(dst))]...)
 }
+
+// highest is the last key that can be stored.
+var highest = bytes.Repeat([]byte{0xff}, MaxKeyLen)
 
 // settle goes on from where the walk stands to the first key that the options show.
 func (it *badgerIterator) settle() {

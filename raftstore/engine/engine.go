@@ -19,8 +19,9 @@ type Batch struct {
 }
 
 // Limits bound one batch; a larger one is refused by Apply with *LimitError before anything is written.
+// MaxKeyLen and MaxValueLen bound its parts in the same way.
 type Limits struct {
-	MaxBatchBytes int64
+	MaxBatchBytes int64 // as Batch.Bytes counts
 	MaxBatchOps   int64
 }
 
@@ -29,12 +30,16 @@ type Limits struct {
 // Apply is called by one goroutine at a time; everything else is safe for concurrent use. Any error of
 // Apply, Sync or an iterator is fatal to the store: the caller stops, it never retries.
 type Engine interface {
-	// Apply commits the batches in order and returns when all are visible. What it wrote survives a crash
-	// only after Sync, and then only all batches up to a later one that survived may be missing or present
-	// in any combination: see Undo.
+	// Apply commits the batches in order and returns when all are visible. Before that a reader above them
+	// may see a batch in part: readers choose sequences that Apply has returned for. Keys and values are the
+	// caller's again afterwards.
+	//
+	// What it wrote is sure to survive a crash only after Sync. Of the batches since, each survives whole or
+	// not at all, in any combination: see Undo.
 	Apply(batches []Batch) error
 	// Get reads the newest version of key at or below seq. The value is a copy that the caller owns.
 	// found is false for a missing key and for a tombstone; version is then the tombstone's, or 0.
+	// A seq below the discard sequence is refused with *DiscardedError, here and by iterators.
 	Get(key []byte, seq ids.Seq) (value []byte, version ids.Seq, found bool, err error)
 	// NewIterator iterates over span as of seq. Close it.
 	NewIterator(o IterOptions) Iterator
@@ -43,16 +48,21 @@ type Engine interface {
 	// Undo takes every key back to what it was at seq, in batches at fresh sequences above every sequence
 	// in the engine, and returns the last sequence it used. For opening after a crash, before anything
 	// else. Afterwards (seq, last] is an undone interval: no reader may choose a sequence inside it.
+	// Versions at and below seq stay. It may be interrupted anywhere and run again; then, and after another
+	// crash before the next checkpoint, the new interval replaces the one that began at the same seq.
 	Undo(seq ids.Seq) (last ids.Seq, err error)
-	// MaxSeq is the highest sequence the engine holds.
+	// MaxSeq is the highest sequence the engine holds. After a reopening it may be lower than what was
+	// applied: lost, or a tombstone that was dropped at or below the discard sequence.
 	MaxSeq() ids.Seq
-	// SetDiscard lets versions be dropped that are neither above seq nor the newest at or below it. It must
-	// be called after every open, and never falls.
+	// SetDiscard lets versions be dropped that are neither above seq nor the newest at or below it, and of
+	// these also tombstones. Nothing is dropped before the first call after an open. It never falls: a lower
+	// seq is ignored. It must not pass the checkpoint, or an Undo could not find what was there.
 	SetDiscard(seq ids.Seq)
 	// Limits of a batch.
 	Limits() Limits
 	// Size estimates the bytes on disk.
 	Size() int64
+	// Close is an orderly stop; nothing may be called afterwards. ErrOpenIterators while there are any.
 	Close() error
 }
 

@@ -1,0 +1,161 @@
+package engine_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/raftstore/engine"
+)
+
+// both runs a benchmark on an empty engine of each kind.
+func both(b *testing.B, run func(b *testing.B, e engine.Engine)) {
+	b.Run("memory", func(b *testing.B) { run(b, engine.NewMemory(engine.Limits{})) })
+	b.Run("badger", func(b *testing.B) {
+		e, err := engine.OpenBadger(engine.BadgerOptions{Dir: b.TempDir()})
+		require.NoError(b, err)
+		run(b, e)
+		require.NoError(b, e.Close())
+	})
+}
+
+const benchKeys = 100_000
+
+// fill writes benchKeys keys of 128-byte values, four versions each.
+func fill(b *testing.B, e engine.Engine) ids.Seq {
+	b.Helper()
+	seq := e.MaxSeq()
+	for range 4 {
+		for i := 0; i < benchKeys; i += 1000 {
+			batch := engine.Batch{Seq: seq + 1}
+			for j := range 1000 {
+				batch.Ops = append(batch.Ops, engine.Op{Key: benchKey(i + j), Value: engine.AppendValue(nil, make([]byte, 128), 1, 0)})
+			}
+			require.NoError(b, e.Apply([]engine.Batch{batch}))
+			seq++
+		}
+	}
+	e.SetDiscard(seq - 1)
+	return seq
+}
+
+func benchKey(i int) []byte { return fmt.Appendf(nil, "key/%010d", i) }
+
+// One round of the apply worker: 100 entries of one small write each.
+func BenchmarkApply100Batches(b *testing.B) {
+	both(b, func(b *testing.B, e engine.Engine) {
+		value := engine.AppendValue(nil, make([]byte, 128), 1, 0)
+		b.SetBytes(100 * 128)
+		b.ReportAllocs()
+		seq := ids.Seq(0)
+		batches := make([]engine.Batch, 100)
+		for b.Loop() {
+			for i := range batches {
+				seq++
+				batches[i] = engine.Batch{Seq: seq, Ops: []engine.Op{
+					{Key: benchKey(int(seq*7919) % benchKeys), Value: value},
+					{Key: []byte("applied"), Value: value[:16]},
+				}}
+			}
+			if err := e.Apply(batches); err != nil {
+				b.Fatal(err)
+			}
+			e.SetDiscard(seq - 50)
+		}
+	})
+}
+
+func BenchmarkGet(b *testing.B) {
+	both(b, func(b *testing.B, e engine.Engine) {
+		seq := fill(b, e)
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			i += 7919
+			if _, _, found, err := e.Get(benchKey(i%benchKeys), seq); err != nil || !found {
+				b.Fatal(found, err)
+			}
+		}
+	})
+}
+
+func BenchmarkGetMissing(b *testing.B) {
+	both(b, func(b *testing.B, e engine.Engine) {
+		seq := fill(b, e)
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			i += 7919
+			if _, _, found, err := e.Get(append(benchKey(i%benchKeys), 'x'), seq); err != nil || found {
+				b.Fatal(found, err)
+			}
+		}
+	})
+}
+
+// The time of an operation is that of a record.
+func BenchmarkScanRecord(b *testing.B) {
+	for _, reverse := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reverse=%v", reverse), func(b *testing.B) {
+			both(b, func(b *testing.B, e engine.Engine) {
+				o := engine.ScanOptions{Seq: fill(b, e), Reverse: reverse, Yield: func([]byte) bool { return true }}
+				b.ReportAllocs()
+				left := int64(0)
+				for b.Loop() {
+					if left--; left > 0 {
+						continue
+					}
+					res, err := engine.ScanPacked(e, o)
+					if err != nil || res.Records != benchKeys {
+						b.Fatal(res, err)
+					}
+					left = res.Records
+				}
+			})
+		})
+	}
+}
+
+// A key with many versions, passed on the way to the next, from old and new sequences.
+func BenchmarkScanPastHotKey(b *testing.B) {
+	const versions = 60_000
+	both(b, func(b *testing.B, e engine.Engine) {
+		for seq := ids.Seq(1); seq <= versions; seq += 100 {
+			var batches []engine.Batch
+			for i := range ids.Seq(100) {
+				batches = append(batches, engine.Batch{Seq: seq + i, Ops: []engine.Op{put("hot", "value of a hot key")}})
+			}
+			require.NoError(b, e.Apply(batches))
+		}
+		apply(b, e, versions+1, put("a", "x"), put("z", "x"))
+		for _, seq := range []ids.Seq{versions / 2, versions + 1} {
+			for _, reverse := range []bool{false, true} {
+				b.Run(fmt.Sprintf("seq=%d/reverse=%v", seq, reverse), func(b *testing.B) {
+					for b.Loop() {
+						it := e.NewIterator(engine.IterOptions{Seq: seq, Reverse: reverse})
+						for ; it.Valid(); it.Next() {
+							_ = it.Value()
+						}
+						it.Close()
+					}
+				})
+			}
+		}
+	})
+}
+
+func BenchmarkSync(b *testing.B) {
+	both(b, func(b *testing.B, e engine.Engine) {
+		value := make([]byte, 1000)
+		seq := ids.Seq(0)
+		for b.Loop() {
+			seq++
+			apply(b, e, seq, engine.Op{Key: benchKey(int(seq)), Value: value})
+			if err := e.Sync(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
