@@ -12,8 +12,8 @@ import (
 // posted; queues run beside each other in production and in a random order under the simulator.
 type Executor interface {
 	NewQueue(kind QueueKind) Queue
-	// After posts step to q once d milliseconds of the store's clock have passed; the returned function
-	// cancels it if it has not run.
+	// Go runs one step on a pool, in no order with any other.
+	Go(kind QueueKind, step func())
 }
 
 // Queue is an unbounded list of steps; what is posted to it is bounded by its poster.
@@ -26,7 +26,7 @@ type QueueKind int
 const (
 	QueueRaft  QueueKind = iota // one queue a replica: RawNode and what belongs to it
 	QueueEval                   // one queue a replica: the sequencer's evaluation
-	QueueRead                   // one queue a request: reads of the engine
+	QueueRead                   // no queue: each read is a step of its own
 	QueueLog                    // one queue a store: append and sync
 	QueueApply                  // one queue a store: the engine's writes
 	QueueDisk                   // one queue a store: checkpoints' syncs, snapshot files

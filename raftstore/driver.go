@@ -1,0 +1,434 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/topology"
+	"github.com/locuskv/locus/raftstore/raftlog"
+)
+
+// openRaft makes the RawNode of a replica from what the log and the engine hold.
+func (r *Replica) openRaft() error {
+	s := r.snapshot()
+	r.raft.storage = &groupStorage{r: r, log: r.store.log}
+	r.raft.pinned = make(map[string]*pinnedSnapshot)
+	r.raft.incoming = make(map[string]*incomingSnapshot)
+	o := &r.store.opts
+	node, err := raft.NewRawNode(&raft.Config{
+		ID:                        uint64(r.self),
+		ElectionTick:              o.ElectionTicks,
+		HeartbeatTick:             o.HeartbeatTicks,
+		Storage:                   r.raft.storage,
+		Applied:                   uint64(s.applied.Index),
+		AsyncStorageWrites:        true,
+		MaxSizePerMsg:             o.MaxMessageBytes,
+		MaxCommittedSizePerReady:  o.MaxApplyBytes,
+		MaxUncommittedEntriesSize: o.MaxUncommittedBytes,
+		MaxInflightMsgs:           o.MaxInflightMessages,
+		MaxInflightBytes:          o.MaxInflightBytes,
+		CheckQuorum:               true,
+		PreVote:                   true,
+		ReadOnlyOption:            raft.ReadOnlySafe,
+		Logger:                    raftLogger{r},
+		DisableProposalForwarding: true,
+		// Changes are serialized by the sequencer and judged at apply by their epoch (rule A2), so the
+		// library's best-effort check would only turn them into empty entries behind our back.
+		DisableConfChangeValidation: true,
+		StepDownOnRemoval:           true,
+	})
+	if err != nil {
+		return fmt.Errorf("raftstore: open range %s: %w", r.id, err)
+	}
+	r.raft.node = node
+	last, err := r.raft.storage.LastIndex()
+	if err != nil {
+		return err
+	}
+	r.raft.lastAppended = ids.Index(last)
+	if hs := node.BasicStatus().HardState; hs.GetTerm() > 0 {
+		r.update(func(s *replicaState) { s.term = ids.Term(hs.GetTerm()) })
+	}
+	return nil
+}
+
+// drive is one step of the Raft side: all inputs, then everything that Raft has ready.
+func (r *Replica) drive() {
+	r.inbox.Lock()
+	inputs := r.inbox.inputs
+	r.inbox.inputs, r.inbox.scheduled = nil, false
+	r.inbox.Unlock()
+	if r.raft.stopped {
+		r.discard(inputs)
+		return
+	}
+	for i := range inputs {
+		r.input(&inputs[i])
+	}
+	for !r.raft.stopped && r.raft.node.HasReady() {
+		r.ready()
+	}
+	if !r.raft.stopped {
+		r.raft.reads.advance(r)
+		for r.raft.node.HasReady() {
+			r.ready()
+		}
+	}
+	r.finishReset()
+	r.dropUnusedSnapshots()
+}
+
+// discard ends what was posted to a replica that no longer runs.
+func (r *Replica) discard(inputs []raftInput) {
+	for i := range inputs {
+		if run := inputs[i].run; run != nil {
+			run() // closures check for themselves whether the replica runs
+		}
+	}
+}
+
+func (r *Replica) input(in *raftInput) {
+	switch {
+	case in.message != nil:
+		r.step(in.message)
+	case in.proposal != nil:
+		r.propose(in.proposal)
+	case in.generation > 0:
+		r.raft.generation = max(r.raft.generation, in.generation)
+	case in.tick:
+		r.tick()
+	case in.run != nil:
+		in.run()
+	}
+}
+
+func (r *Replica) step(m *raftpb.Message) {
+	err := r.raft.node.Step(m)
+	if err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
+		r.store.logger.Debug("raft message refused", "range", r.id, "type", m.GetType(), "err", err)
+	}
+}
+
+// propose appends an entry to the log of a leader, if it still is the one that the entry was evaluated for.
+func (r *Replica) propose(p *proposal) {
+	if p.generation < r.raft.generation {
+		return
+	}
+	st := r.raft.node.BasicStatus()
+	if st.RaftState != raft.StateLeader || ids.Term(st.GetTerm()) != p.entry.Term {
+		return // the change of term has told, or will tell, the sequencer
+	}
+	var err error
+	if p.entry.Kind == entryReplicas {
+		var cc *raftpb.ConfChangeV2
+		if cc, err = r.confChange(p); err == nil {
+			err = r.raft.node.ProposeConfChange(cc)
+		}
+	} else {
+		err = r.raft.node.Propose(p.data)
+	}
+	r.store.metrics.propose(len(p.data))
+	if err != nil {
+		r.resetSequencer(p.generation)
+	}
+}
+
+// resetSequencer follows a dropped or refused entry: no later one of its generation may be proposed, and the
+// sequencer starts again once everything in the log is applied.
+func (r *Replica) resetSequencer(generation uint64) {
+	r.raft.generation = max(r.raft.generation, generation+1)
+	r.raft.reset = max(r.raft.reset, generation)
+}
+
+// finishReset tells the sequencer of a reset once Raft has handed out all that it accepted before.
+func (r *Replica) finishReset() {
+	if g := r.raft.reset; g > 0 {
+		r.raft.reset = 0
+		r.seq.reset(g, r.raft.lastAppended)
+	}
+}
+
+// confChange is the Raft form of a replica change: the difference of two descriptors.
+func (r *Replica) confChange(p *proposal) (*raftpb.ConfChangeV2, error) {
+	next, _, err := decodeChange(p.entry.Payload)
+	if err != nil {
+		return nil, err
+	}
+	s := r.snapshot()
+	cc := confChangeBetween(s.desc, next)
+	cc.Context = p.data
+	return cc, nil
+}
+
+// confChangeBetween is the difference of two descriptors of a range as a Raft configuration change. A change
+// of one replica is simple; more go through a joint configuration that is left explicitly.
+func confChangeBetween(from, to *topology.Descriptor) *raftpb.ConfChangeV2 {
+	cc := &raftpb.ConfChangeV2{}
+	if from.Joint() && !to.Joint() {
+		return cc // leave
+	}
+	if to.Joint() {
+		cc.Transition = raftpb.ConfChangeTransitionJointExplicit.Enum()
+	}
+	add := func(t raftpb.ConfChangeType, id ids.ReplicaID) {
+		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: t.Enum(), NodeId: proto.Uint64(uint64(id))})
+	}
+	for _, n := range to.Replicas {
+		old, ok := from.Replica(n.ID)
+		switch {
+		case ok && old.Role == n.Role:
+		case n.Role == topology.Learner:
+			add(raftpb.ConfChangeAddLearnerNode, n.ID)
+		case n.Role == topology.VoterOutgoing:
+			add(raftpb.ConfChangeRemoveNode, n.ID)
+		default:
+			add(raftpb.ConfChangeAddNode, n.ID)
+		}
+	}
+	for _, old := range from.Replicas {
+		if _, ok := to.Replica(old.ID); !ok {
+			add(raftpb.ConfChangeRemoveNode, old.ID)
+		}
+	}
+	return cc
+}
+
+// ready hands out what Raft produced, in the order that the library asks for: messages to others at once,
+// storage messages to their queues.
+func (r *Replica) ready() {
+	rd := r.raft.node.Ready()
+	if rd.SoftState != nil || rd.HardState.GetTerm() != 0 {
+		r.roleChanged()
+	}
+	for _, rs := range rd.ReadStates {
+		r.raft.reads.confirmed(r, rs)
+	}
+	var out []*raftpb.Message
+	for _, m := range rd.Messages {
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			r.append(m)
+		case raft.LocalApplyThread:
+			r.store.applier.entries(r, m)
+		default:
+			out = append(out, m)
+		}
+	}
+	r.send(out)
+}
+
+// roleChanged publishes leadership. A leader holds the lease only once it has applied an entry of its term.
+func (r *Replica) roleChanged() {
+	st := r.raft.node.BasicStatus()
+	term, lead := ids.Term(st.GetTerm()), ids.ReplicaID(st.Lead)
+	leads := st.RaftState == raft.StateLeader
+	var was, began bool
+	r.update(func(s *replicaState) {
+		was = s.isLeader && (!leads || s.term != term)
+		began = leads && (!s.isLeader || s.term != term)
+		if was || began {
+			s.leaseholder = false
+		}
+		s.term, s.leader, s.isLeader = term, lead, leads
+		s.transferring = false
+		if !leads {
+			s.progress = nil
+		}
+	})
+	if was || began {
+		r.raft.reads.fail(r.notLeaseholder())
+		r.seq.stop(term)
+	}
+	if began {
+		r.store.metrics.elected()
+		r.maybeTakeOffice()
+	}
+}
+
+// maybeTakeOffice makes a leader that has applied an entry of its own term the leaseholder.
+func (r *Replica) maybeTakeOffice() {
+	took := false
+	var term ids.Term
+	r.update(func(s *replicaState) {
+		if s.isLeader && !s.leaseholder && s.applied.Term == s.term {
+			s.leaseholder, took, term = true, true, s.term
+		}
+	})
+	if took {
+		r.seq.start(term)
+		r.raft.reads.kick(r)
+	}
+}
+
+// send wraps messages for other stores.
+func (r *Replica) send(msgs []*raftpb.Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	s := r.snapshot()
+	var order []ids.StoreID
+	envelopes := make(map[ids.StoreID][]*locuspb.RaftEnvelope)
+	for _, m := range msgs {
+		dest, ok := r.storeOf(&s, ids.ReplicaID(m.GetTo()))
+		if !ok {
+			continue
+		}
+		if m.GetType() == raftpb.MsgSnap {
+			r.sendSnapshot(&s, dest, m)
+			continue
+		}
+		if envelopes[dest] == nil {
+			order = append(order, dest)
+		}
+		envelopes[dest] = append(envelopes[dest], r.envelope(&s, m, dest))
+	}
+	for _, dest := range order {
+		r.store.opts.Transport.Send(dest, envelopes[dest])
+	}
+}
+
+// storeOf finds where a replica lives: by the descriptor, or, while there is none, by who wrote to us.
+func (r *Replica) storeOf(s *replicaState, id ids.ReplicaID) (ids.StoreID, bool) {
+	if s.desc != nil {
+		if rep, ok := s.desc.Replica(id); ok {
+			return rep.Store, true
+		}
+	}
+	st, ok := s.peers[id]
+	return st, ok
+}
+
+func (r *Replica) envelope(s *replicaState, m *raftpb.Message, to ids.StoreID) *locuspb.RaftEnvelope {
+	e := &locuspb.RaftEnvelope{
+		RangeId: uint64(r.id), FromReplica: uint64(r.self), ToReplica: m.GetTo(),
+		FromStore: uint64(r.store.opts.StoreID), ToStore: uint64(to), Message: mustMarshal(m),
+	}
+	if s.desc != nil {
+		e.ConfEpoch = s.desc.Epoch.Conf
+		switch m.GetType() {
+		case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
+			e.Span = api.SpanToProto(s.desc.Span)
+		}
+	}
+	return e
+}
+
+// tick advances Raft's clock by one, and does what is done now and then.
+func (r *Replica) tick() {
+	r.raft.node.Tick()
+	r.raft.reads.tick(r)
+	r.campaign()
+	st := r.raft.node.BasicStatus()
+	if st.RaftState != raft.StateLeader {
+		return
+	}
+	r.update(func(s *replicaState) {
+		s.progress = s.progress[:0:0]
+		r.raft.node.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
+			s.progress = append(s.progress, ReplicaProgress{
+				Replica: ids.ReplicaID(id), Match: ids.Index(pr.Match), Active: pr.RecentActive || id == uint64(r.self),
+				Snapshotting: pr.State == progressSnapshot,
+			})
+		})
+		s.transferring = st.LeadTransferee != 0
+		s.lastIndex = r.raft.lastAppended
+	})
+	if st.LeadTransferee == 0 {
+		r.seq.schedule()
+	}
+	r.leaveJoint()
+	r.closeQuiet()
+}
+
+// leaveJoint proposes to leave a joint configuration, which this package never leaves by itself.
+func (r *Replica) leaveJoint() {
+	s := r.snapshot()
+	if !s.leaseholder || s.desc == nil || !s.desc.Joint() || !r.seq.idle() {
+		return
+	}
+	r.seq.submit(&command{
+		change: &descriptorChange{epoch: s.desc.Epoch, build: leaveJointDescriptor},
+		done:   func(*locuspb.Response) {},
+	})
+}
+
+// closeQuiet closes the present of a range that has gone quiet, once, so that snapshots of idle data cost
+// nothing (rule C5).
+func (r *Replica) closeQuiet() {
+	s := r.snapshot()
+	if !s.leaseholder || !r.seq.idle() || s.applied.Closed >= s.applied.TS {
+		r.raft.idleTicks = 0
+		return
+	}
+	if r.raft.idleTicks++; r.raft.idleTicks < r.store.opts.QuietTicks {
+		return
+	}
+	r.raft.idleTicks = 0
+	r.seq.submit(&command{closeTo: r.store.clock.Now(), done: func(*locuspb.Response) {}})
+}
+
+// transfer hands the lead to a replica.
+func (r *Replica) transfer(to ids.ReplicaID) {
+	r.update(func(s *replicaState) { s.transferring = true })
+	r.raft.node.TransferLeader(uint64(to))
+}
+
+// append hands a storage message to the log writer, or keeps it while a snapshot of the group is ingested:
+// a group's appends are done in order.
+func (r *Replica) append(m *raftpb.Message) {
+	t := &appendTask{r: r, responses: m.GetResponses(), snapshot: m.GetSnapshot()}
+	t.write = raftlog.Write{Group: r.id, Entries: m.GetEntries()}
+	if m.GetTerm() != 0 || m.GetVote() != 0 || m.GetCommit() != 0 {
+		t.write.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+	}
+	t.write.Commit = ids.Index(r.raft.node.BasicStatus().GetCommit())
+	if n := len(m.GetEntries()); n > 0 {
+		r.raft.lastAppended = ids.Index(m.GetEntries()[n-1].GetIndex())
+	}
+	if r.raft.ingesting {
+		r.raft.blocked = append(r.raft.blocked, t)
+		return
+	}
+	if t.snapshot != nil && len(t.snapshot.GetData()) > 0 {
+		r.raft.ingesting = true
+		r.startIngest(t)
+		return
+	}
+	r.store.logWriter.append(t)
+}
+
+// ingestDone lets waiting appends follow an ingest.
+func (r *Replica) ingestDone() {
+	r.raft.ingesting = false
+	blocked := r.raft.blocked
+	r.raft.blocked = nil
+	for i, t := range blocked {
+		if t.snapshot != nil && len(t.snapshot.GetData()) > 0 {
+			r.raft.ingesting = true
+			r.raft.blocked = blocked[i+1:]
+			r.startIngest(t)
+			return
+		}
+		r.store.logWriter.append(t)
+	}
+}
+
+// deliver hands a storage response to whom it is for.
+func (r *Replica) deliver(responses []*raftpb.Message) {
+	var out []*raftpb.Message
+	for _, m := range responses {
+		if m.GetTo() == uint64(r.self) {
+			r.post(raftInput{message: m})
+		} else {
+			out = append(out, m)
+		}
+	}
+	r.send(out)
+}

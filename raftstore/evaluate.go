@@ -1,0 +1,444 @@
+package raftstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/topology"
+)
+
+// closeLag is how far behind its timestamp an ordinary entry closes: reads that are this stale need no
+// coordination, and commands never wait for them.
+const closeLag = time.Second
+
+// batch is one evaluation: some commands, one view, one entry.
+type batch struct {
+	q       *sequencer
+	view    *view
+	desc    *topology.Descriptor
+	entry   *batchEntry
+	answers []answer
+	// at says where a key stands in entry.Data: of several writes to one key the last remains (rule A5).
+	at map[string]int
+	// deltas are what the batch adds to sessions, in the order of their first command.
+	deltas  map[sessionID]*sessionDelta
+	order   []sessionID
+	closing bool
+	failed  error // of the engine: fatal
+}
+
+// empty says that the batch needs no entry.
+func (b *batch) empty() bool {
+	return b.entry.Kind == entryBatch && len(b.entry.Data) == 0 && len(b.entry.Local) == 0 && !b.closing
+}
+
+// command evaluates one command.
+func (b *batch) command(c *command) {
+	if b.failed != nil {
+		return
+	}
+	if c.closeTo != 0 {
+		b.close(c)
+		return
+	}
+	sess := c.req.Session
+	if sess != nil {
+		prior, err := b.q.sessions.check(sess, b.entry.TS, b.q.r.store.clock.MaxOffset())
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		if prior == nil {
+			prior = b.sameBatch(sess)
+		}
+		if prior != nil {
+			b.repeat(c, prior)
+			return
+		}
+	}
+	resp, writes, err := b.run(c)
+	switch {
+	case err != nil:
+		b.settle(c, &locuspb.Response{Error: api.ToProto(err)})
+		return
+	case b.failed != nil:
+		return
+	}
+	place := uint32(len(b.answers))
+	resp.Timestamp, resp.Place = uint64(b.entry.TS), place
+	if len(writes) > 0 {
+		b.add(writes)
+		b.remember(sess, resp, place)
+	}
+	b.settle(c, resp)
+}
+
+// settle notes the answer that a command gets when the batch is decided. An answer that depends on what
+// was read must wait as well: it may have seen the overlay (rule A3).
+func (b *batch) settle(c *command, resp *locuspb.Response) {
+	b.answers = append(b.answers, answer{cmd: c, resp: resp})
+}
+
+// close serves a command that wants a timestamp closed.
+func (b *batch) close(c *command) {
+	if c.closeTo >= b.entry.TS {
+		c.fail(&api.ClockOffsetError{Remote: c.closeTo, Local: b.entry.TS})
+		return
+	}
+	b.entry.Closed = max(b.entry.Closed, c.closeTo)
+	b.closing = true
+	b.settle(c, &locuspb.Response{Timestamp: uint64(b.entry.TS)})
+}
+
+// sameBatch finds a command that this batch has evaluated already: a retry that overtook nothing.
+func (b *batch) sameBatch(p *locuspb.Session) *sessionResult {
+	d := b.deltas[sessionID(p.Id)]
+	if d == nil {
+		return nil
+	}
+	for i := range d.Results {
+		if d.Results[i].Number == p.Number {
+			return &d.Results[i]
+		}
+	}
+	return nil
+}
+
+// repeat answers a command that took effect before, with its first result. While that is in the overlay,
+// the answer waits with this batch (rule B4).
+func (b *batch) repeat(c *command, prior *sessionResult) {
+	resp := &locuspb.Response{Timestamp: uint64(prior.TS), Place: prior.Place}
+	switch {
+	case !prior.Kept:
+		resp.Error = api.ToProto(api.ErrResultNotKept)
+	case len(prior.Result) > 0:
+		var call locuspb.CallResponse
+		if err := proto.Unmarshal(prior.Result, &call); err != nil {
+			b.failed = fmt.Errorf("raftstore: session result of range %s: %w", b.q.r.id, err)
+			return
+		}
+		resp.Result = &locuspb.Response_Call{Call: &call}
+	default:
+		resp.Result = &locuspb.Response_Write{Write: &locuspb.WriteResponse{}}
+	}
+	b.settle(c, resp)
+}
+
+// remember adds a command's result to its session.
+func (b *batch) remember(p *locuspb.Session, resp *locuspb.Response, place uint32) {
+	if p == nil {
+		return
+	}
+	id := sessionID(p.Id)
+	d := b.deltas[id]
+	if d == nil {
+		if b.deltas == nil {
+			b.deltas = make(map[sessionID]*sessionDelta)
+		}
+		d = &sessionDelta{TS: b.entry.TS}
+		b.deltas[id] = d
+		b.order = append(b.order, id)
+	}
+	d.Floor = max(d.Floor, p.Floor)
+	r := sessionResult{Number: p.Number, Place: place, TS: b.entry.TS, Kept: true, base: b.entry.Base}
+	if call, ok := resp.Result.(*locuspb.Response_Call); ok {
+		r.Result = mustMarshal(call.Call)
+		if len(r.Result) > maxKeptResult {
+			r.Result, r.Kept = nil, false
+		}
+	}
+	d.Results = append(d.Results, r)
+}
+
+// finish turns the batch's sessions into writes of its entry.
+func (b *batch) finish() {
+	for _, id := range b.order {
+		b.entry.Local = append(b.entry.Local, b.q.sessions.record(id, b.entry.Base, b.deltas[id])...)
+	}
+	if len(b.entry.Data) > 0 {
+		b.entry.Local = append(b.entry.Local, b.q.sessions.expire(b.entry.TS, b.q.r.store.clock.MaxOffset())...)
+	}
+}
+
+// add puts writes into the entry and the overlay.
+func (b *batch) add(writes []dataWrite) {
+	if b.at == nil {
+		b.at = make(map[string]int)
+	}
+	for _, w := range writes {
+		if i, ok := b.at[string(w.Key)]; ok {
+			b.entry.Data[i] = w
+		} else {
+			b.at[string(w.Key)] = len(b.entry.Data)
+			b.entry.Data = append(b.entry.Data, w)
+		}
+		b.view.overlay.put(w, b.entry.TS, b.entry.Base)
+	}
+}
+
+// run evaluates a write or a call against the view. It changes nothing.
+func (b *batch) run(c *command) (*locuspb.Response, []dataWrite, error) {
+	switch op := c.req.Op.(type) {
+	case *locuspb.Request_Write:
+		return b.write(op.Write)
+	case *locuspb.Request_Call:
+		return b.call(c, op.Call)
+	}
+	return nil, nil, &api.InvalidArgumentError{Reason: "the request is not a command"}
+}
+
+func (b *batch) write(w *locuspb.WriteRequest) (*locuspb.Response, []dataWrite, error) {
+	resp := &locuspb.Response{Result: &locuspb.Response_Write{Write: &locuspb.WriteResponse{}}}
+	if w.DeleteSpan {
+		return b.deleteSpan(w, resp)
+	}
+	for _, cond := range w.Conditions {
+		if err := b.condition(cond); err != nil {
+			return nil, nil, err
+		}
+	}
+	writes := make([]dataWrite, 0, len(w.Mutations))
+	for _, m := range w.Mutations {
+		if !b.desc.Span.Contains(m.Key) {
+			return nil, nil, api.ErrNotOneGroup
+		}
+		writes = append(writes, dataWrite{Key: m.Key, Value: m.Value, Delete: m.Delete, Expires: b.expiry(m.TtlMs, m.Delete)})
+	}
+	return resp, writes, nil
+}
+
+// expiry is a time to live counted from the entry's timestamp: never from a clock (rule C7).
+func (b *batch) expiry(ttlMillis int64, deleted bool) hlc.Timestamp {
+	if ttlMillis <= 0 || deleted {
+		return 0
+	}
+	return b.entry.TS.Add(time.Duration(ttlMillis) * time.Millisecond)
+}
+
+func (b *batch) condition(c *locuspb.Condition) error {
+	if !b.desc.Span.Contains(c.Key) {
+		return api.ErrNotOneGroup
+	}
+	rec, found, err := b.view.get(c.Key)
+	if err != nil {
+		b.failed = err
+		return err
+	}
+	ok := false
+	switch c.Kind {
+	case locuspb.Condition_ABSENT:
+		ok = !found
+	case locuspb.Condition_VALUE:
+		ok = found && bytes.Equal(rec.Value, c.Value)
+	case locuspb.Condition_TIMESTAMP:
+		ok = found && uint64(rec.TS) == c.Timestamp
+	}
+	if ok {
+		return nil
+	}
+	return &api.ConditionError{Key: c.Key, Exists: found, Value: rec.Value, Timestamp: rec.TS}
+}
+
+// deleteSpan deletes up to a limit of keys.
+func (b *batch) deleteSpan(w *locuspb.WriteRequest, resp *locuspb.Response) (*locuspb.Response, []dataWrite, error) {
+	span := api.SpanFromProto(w.Span).Intersect(b.desc.Span)
+	limit := min(int(w.Limit), maxDeleteSpan)
+	if limit <= 0 || span.Empty() {
+		return nil, nil, &api.InvalidArgumentError{Reason: "deleting a span needs a span of the range and a limit"}
+	}
+	var writes []dataWrite
+	more := false
+	err := b.view.scan(span, func(r record) bool {
+		if len(writes) == limit {
+			more = true
+			return false
+		}
+		writes = append(writes, dataWrite{Key: bytes.Clone(r.Key), Delete: true})
+		return true
+	})
+	if err != nil {
+		b.failed = err
+		return nil, nil, err
+	}
+	resp.GetWrite().More = more
+	return resp, writes, nil
+}
+
+// maxDeleteSpan bounds the keys that one command may delete.
+const maxDeleteSpan = 4096
+
+// call runs a function on the sequencer. Its writes stay its own until it has returned without an error.
+func (b *batch) call(c *command, call *locuspb.CallRequest) (*locuspb.Response, []dataWrite, error) {
+	if !b.desc.Span.Contains(call.Key) {
+		return nil, nil, api.ErrNotOneGroup
+	}
+	shared := b.view.overlay
+	defer func() { b.view.overlay = shared }()
+	own := &overlay{writes: *shared.writes.Copy()}
+	b.view.overlay = own
+	tx := &evalTx{batch: b, call: call, session: c.req.Session, limit: b.q.r.store.opts.MaxCommandBytes}
+	result, err := b.q.r.store.opts.Evaluator.Evaluate(call, tx)
+	tx.closed = true
+	switch {
+	case tx.failed != nil:
+		b.failed = tx.failed
+		return nil, nil, tx.failed
+	case err != nil:
+		return nil, nil, err
+	}
+	resp := &locuspb.Response{Result: &locuspb.Response_Call{Call: result}}
+	if call.DryRun {
+		return resp, nil, nil
+	}
+	return resp, tx.writes, nil
+}
+
+// evalTx is the Tx of one call.
+type evalTx struct {
+	batch   *batch
+	call    *locuspb.CallRequest
+	session *locuspb.Session
+	writes  []dataWrite
+	bytes   int
+	limit   int
+	closed  bool
+	failed  error // of the engine
+}
+
+func (t *evalTx) check(key []byte) error {
+	if t.closed {
+		return &api.InvalidArgumentError{Reason: "the transaction of a call was used after the call"}
+	}
+	if !t.batch.desc.Span.Contains(key) {
+		return api.ErrNotOneGroup
+	}
+	return nil
+}
+
+func (t *evalTx) Get(key []byte) ([]byte, bool, error) {
+	if err := t.check(key); err != nil {
+		return nil, false, err
+	}
+	rec, found, err := t.batch.view.get(key)
+	if err != nil {
+		t.failed = err
+	}
+	return rec.Value, found, err
+}
+
+func (t *evalTx) Scan(span keys.Span, strip int, f func(batch []byte) bool) error {
+	if t.closed || !t.batch.desc.Span.ContainsSpan(span) {
+		return api.ErrNotOneGroup
+	}
+	err := t.batch.view.scanPacked(span, strip, f)
+	if err != nil {
+		t.failed = err
+	}
+	return err
+}
+
+func (t *evalTx) Put(key, value []byte, ttlMillis int64) error {
+	return t.add(dataWrite{Key: bytes.Clone(key), Value: bytes.Clone(value), Expires: t.batch.expiry(ttlMillis, false)})
+}
+
+func (t *evalTx) Delete(key []byte) error {
+	return t.add(dataWrite{Key: bytes.Clone(key), Delete: true})
+}
+
+func (t *evalTx) add(w dataWrite) error {
+	if err := t.check(w.Key); err != nil {
+		return err
+	}
+	if err := checkRecord(w.Key, w.Value); err != nil {
+		return err
+	}
+	if t.bytes += w.size(); t.bytes > t.limit {
+		return &api.LimitError{What: "bytes written by one call", Limit: int64(t.limit), Got: int64(t.bytes)}
+	}
+	t.writes = append(t.writes, w)
+	t.batch.view.overlay.put(w, t.batch.entry.TS, t.batch.entry.Base)
+	return nil
+}
+
+func (t *evalTx) Timestamp() hlc.Timestamp { return t.batch.entry.TS }
+
+// CallID is the command's session and number: the same for every attempt.
+func (t *evalTx) CallID() [24]byte {
+	var id [24]byte
+	if t.session != nil {
+		copy(id[:16], t.session.Id)
+		binary.BigEndian.PutUint64(id[16:], t.session.Number)
+	}
+	return id
+}
+
+// change evaluates a descriptor change: alone, on an empty overlay (rule A2).
+func (b *batch) change(c *command) {
+	ch := c.change
+	if b.desc.Epoch != ch.epoch {
+		c.fail(&api.EpochMismatchError{Range: b.q.r.id, Routes: b.q.r.store.routesOf(b.desc)})
+		return
+	}
+	left, right, err := ch.build(b.desc)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	b.entry.Payload = encodeChange(left, right)
+	if right != nil {
+		b.entry.Kind = entrySplit
+		b.entry.Closed = b.entry.TS // the child begins above it (rule C1)
+		b.q.r.freeze()
+	} else {
+		b.entry.Kind = entryReplicas
+	}
+	b.settle(c, &locuspb.Response{Timestamp: uint64(b.entry.TS)})
+}
+
+// encodeChange packs the descriptors of a change.
+func encodeChange(left, right *topology.Descriptor) []byte {
+	out := appendBytes(nil, encodeDescriptor(left))
+	if right != nil {
+		out = appendBytes(out, encodeDescriptor(right))
+	}
+	return out
+}
+
+func decodeChange(payload []byte) (left, right *topology.Descriptor, err error) {
+	d := decoder{b: payload}
+	l := d.bytes()
+	var r []byte
+	if len(d.b) > 0 {
+		r = d.bytes()
+	}
+	if d.err != nil {
+		return nil, nil, d.err
+	}
+	if left, err = decodeDescriptor(l); err != nil {
+		return nil, nil, err
+	}
+	if r != nil {
+		right, err = decodeDescriptor(r)
+	}
+	return left, right, err
+}
+
+// checkRecord judges the sizes of a record with a global key. The 6 bytes are the keyspace id and the
+// bucket of a hash-partitioned keyspace.
+func checkRecord(key, value []byte) error {
+	if len(key) > keys.MaxKeyLen+6 {
+		return &api.LimitError{What: "key length", Limit: keys.MaxKeyLen, Got: int64(len(key))}
+	}
+	if len(value) > keys.MaxValueLen {
+		return &api.LimitError{What: "value length", Limit: keys.MaxValueLen, Got: int64(len(value))}
+	}
+	return nil
+}

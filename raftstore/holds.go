@@ -1,0 +1,104 @@
+package raftstore
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+)
+
+// seqInterval is (lo, hi]: sequences that recovery undid. At hi the engine shows what it showed at lo.
+type seqInterval struct{ lo, hi ids.Seq }
+
+// holds keeps the engine from dropping versions that somebody may still read, and decides how far it may go
+// (rule C8).
+type holds struct {
+	mu sync.Mutex
+	// discard is what the engine was told: versions that only sequences below it can see may be gone.
+	discard ids.Seq
+	held    map[ids.Seq]int
+	// window samples what the store had when: the retention window keeps what was current at its start.
+	window []sample
+	undone []seqInterval
+	// checkpoint is never passed: recovery goes back to it.
+	checkpoint ids.Seq
+}
+
+func newHolds(checkpoint ids.Seq, undone []seqInterval) *holds {
+	return &holds{held: make(map[ids.Seq]int), checkpoint: checkpoint, undone: undone}
+}
+
+// acquire holds the sequence that shows what seq showed to a reader of newest data: seq itself, or the discard
+// sequence if that has passed it, which only happens where nothing of the range lies in between.
+// REQUIRES: seq is the range's visible sequence, taken under the same lock of the range.
+func (h *holds) acquire(seq ids.Seq) ids.Seq {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seq = max(seq, h.discard)
+	h.held[seq]++
+	return seq
+}
+
+// acquireOld holds seq if it can still be read.
+func (h *holds) acquireOld(seq ids.Seq) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if seq < h.discard {
+		return false
+	}
+	h.held[seq]++
+	return true
+}
+
+func (h *holds) release(seq ids.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held[seq]--; h.held[seq] <= 0 {
+		delete(h.held, seq)
+	}
+}
+
+// sample notes that the store was at seq at a time.
+func (h *holds) sample(now hlc.Timestamp, seq ids.Seq) {
+	h.mu.Lock()
+	h.window = append(h.window, sample{ts: now, seq: seq})
+	h.mu.Unlock()
+}
+
+func (h *holds) setCheckpoint(seq ids.Seq) {
+	h.mu.Lock()
+	h.checkpoint = max(h.checkpoint, seq)
+	h.mu.Unlock()
+}
+
+// advance moves the discard sequence as far as it may go and returns it.
+func (h *holds) advance(now hlc.Timestamp, retention time.Duration) ids.Seq {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	start := now.Add(-retention)
+	i := 0
+	for i+1 < len(h.window) && h.window[i+1].ts <= start {
+		i++
+	}
+	h.window = slices.Delete(h.window, 0, i)
+	d := h.discard
+	if len(h.window) > 0 && h.window[0].ts <= start {
+		d = h.window[0].seq
+	}
+	d = min(d, h.checkpoint)
+	for seq := range h.held {
+		d = min(d, seq)
+	}
+	d = clampUndone(d, h.undone)
+	h.discard = max(h.discard, d)
+	h.undone = slices.DeleteFunc(h.undone, func(u seqInterval) bool { return u.hi <= h.discard })
+	return h.discard
+}
+
+func (h *holds) undoneIntervals() []seqInterval {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.undone)
+}

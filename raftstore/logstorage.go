@@ -1,0 +1,82 @@
+package raftstore
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/raftstore/raftlog"
+)
+
+type trackerProgress = tracker.Progress
+
+const progressSnapshot = tracker.StateSnapshot
+
+// groupStorage is raft.Storage over one group of the store's log.
+type groupStorage struct {
+	r   *Replica
+	log raftlog.Log
+}
+
+func (g *groupStorage) group() raftlog.GroupState {
+	st, _ := g.log.Group(g.r.id)
+	return st
+}
+
+// InitialState returns what the log holds, and the configuration that the engine has applied.
+func (g *groupStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	st := g.group()
+	s := g.r.snapshot()
+	hs := &raftpb.HardState{Term: st.HardState.Term, Vote: st.HardState.Vote, Commit: st.HardState.Commit}
+	// Rule E3: the commit index is at least what was applied.
+	if hs.GetCommit() < uint64(s.applied.Index) {
+		hs.Commit = new(uint64(s.applied.Index))
+	}
+	return hs, confState(s.desc), nil
+}
+
+func (g *groupStorage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	return g.log.Entries(g.r.id, ids.Index(lo), ids.Index(hi), maxSize)
+}
+
+func (g *groupStorage) Term(i uint64) (uint64, error) {
+	t, err := g.log.Term(g.r.id, ids.Index(i))
+	return uint64(t), err
+}
+
+func (g *groupStorage) LastIndex() (uint64, error) { return uint64(g.group().Last), nil }
+
+func (g *groupStorage) FirstIndex() (uint64, error) { return uint64(g.group().Before.Index) + 1, nil }
+
+// Snapshot pins the applied state for a replica that the log no longer reaches. The data follows on its own
+// stream (snapshot.go); what Raft carries is only the pin's name.
+func (g *groupStorage) Snapshot() (*raftpb.Snapshot, error) {
+	return g.r.pinSnapshot()
+}
+
+// raftLogger passes the library's words on. Its panics are broken invariants.
+type raftLogger struct{ r *Replica }
+
+func (l raftLogger) log(level func(string, ...any), msg string) { level(msg, "range", l.r.id) }
+
+func (l raftLogger) Debug(v ...any)            {}
+func (l raftLogger) Debugf(string, ...any)     {}
+func (l raftLogger) Info(v ...any)             {}
+func (l raftLogger) Infof(f string, v ...any)  {}
+func (l raftLogger) Error(v ...any)            { l.log(l.r.store.logger.Error, fmt.Sprint(v...)) }
+func (l raftLogger) Errorf(f string, v ...any) { l.log(l.r.store.logger.Error, fmt.Sprintf(f, v...)) }
+func (l raftLogger) Warning(v ...any)          { l.log(l.r.store.logger.Debug, fmt.Sprint(v...)) }
+func (l raftLogger) Warningf(f string, v ...any) {
+	l.log(l.r.store.logger.Debug, fmt.Sprintf(f, v...))
+}
+func (l raftLogger) Fatal(v ...any) {
+	panic(fmt.Sprintf("raftstore: range %s: %s", l.r.id, fmt.Sprint(v...)))
+}
+func (l raftLogger) Fatalf(f string, v ...any) { l.Fatal(fmt.Sprintf(f, v...)) }
+func (l raftLogger) Panic(v ...any)            { l.Fatal(v...) }
+func (l raftLogger) Panicf(f string, v ...any) { l.Fatal(fmt.Sprintf(f, v...)) }
+
+var _ raft.Storage = (*groupStorage)(nil)

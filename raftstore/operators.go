@@ -1,0 +1,163 @@
+package raftstore
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/topology"
+)
+
+// RunOperator executes one step that the placement driver proposes. Only the leaseholder does, and only while
+// the range is at the operator's epoch: a wrong or late driver can't do harm. done is called once the step is
+// applied, or refused.
+func (s *Store) RunOperator(op *locuspb.Operator, done func(error)) {
+	r := s.replica(ids.RangeID(op.RangeId))
+	if r == nil || s.stopped() {
+		done(&api.RangeNotFoundError{Range: ids.RangeID(op.RangeId)})
+		return
+	}
+	if t, ok := op.Step.(*locuspb.Operator_Transfer); ok {
+		r.transferTo(ids.StoreID(t.Transfer.StoreId), done)
+		return
+	}
+	build, err := buildOperator(op)
+	if err != nil {
+		done(err)
+		return
+	}
+	r.seq.submit(&command{
+		change: &descriptorChange{epoch: topology.Epoch{Conf: op.ConfEpoch, Bounds: op.BoundsEpoch}, build: build},
+		done:   func(resp *locuspb.Response) { done(api.FromProto(resp.Error)) },
+	})
+}
+
+type buildFunc = func(*topology.Descriptor) (left, right *topology.Descriptor, err error)
+
+func buildOperator(op *locuspb.Operator) (buildFunc, error) {
+	switch step := op.Step.(type) {
+	case *locuspb.Operator_AddLearner:
+		return addLearner(ids.StoreID(step.AddLearner.StoreId)), nil
+	case *locuspb.Operator_Replace:
+		return replaceVoters(step.Replace.Promote, step.Replace.Remove), nil
+	case *locuspb.Operator_Remove:
+		return replaceVoters(nil, []uint64{step.Remove.ReplicaId}), nil
+	case *locuspb.Operator_Split:
+		return splitDescriptors(step.Split.Key, ids.RangeID(step.Split.NewRangeId)), nil
+	}
+	return nil, &api.InvalidArgumentError{Reason: "the operator has no step"}
+}
+
+func refuse(format string, args ...any) error {
+	return &api.InvalidArgumentError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// addLearner gives a store a new replica that receives the log and does not vote.
+func addLearner(store ids.StoreID) buildFunc {
+	return func(d *topology.Descriptor) (*topology.Descriptor, *topology.Descriptor, error) {
+		if d.Joint() {
+			return nil, nil, &api.RetryError{Reason: "a replica change is under way"}
+		}
+		if _, ok := d.On(store); ok || store == 0 {
+			return nil, nil, refuse("store %s has a replica of range %s already", store, d.ID)
+		}
+		n := d.Clone()
+		n.Replicas = append(n.Replicas, topology.Replica{Store: store, ID: n.NextReplica, Role: topology.Learner})
+		n.NextReplica++
+		n.Epoch.Conf++
+		return n, nil, nil
+	}
+}
+
+// replaceVoters promotes learners and removes replicas: one change is made at once, more through a joint
+// configuration, so that at no moment fewer replicas decide than before or after.
+func replaceVoters(promote, remove []uint64) buildFunc {
+	return func(d *topology.Descriptor) (*topology.Descriptor, *topology.Descriptor, error) {
+		if d.Joint() {
+			return nil, nil, &api.RetryError{Reason: "a replica change is under way"}
+		}
+		n := d.Clone()
+		voterChanges := 0
+		for i := range n.Replicas {
+			rep := &n.Replicas[i]
+			id := uint64(rep.ID)
+			if slices.Contains(promote, id) {
+				if rep.Role != topology.Learner {
+					return nil, nil, refuse("replica %s of range %s is no learner", rep.ID, d.ID)
+				}
+				rep.Role = topology.VoterIncoming
+				voterChanges++
+			}
+			if slices.Contains(remove, id) && rep.Role == topology.Voter {
+				rep.Role = topology.VoterOutgoing
+				voterChanges++
+			}
+		}
+		for _, id := range append(slices.Clone(promote), remove...) {
+			if _, ok := d.Replica(ids.ReplicaID(id)); !ok {
+				return nil, nil, refuse("range %s has no replica %d", d.ID, id)
+			}
+		}
+		n.Replicas = slices.DeleteFunc(n.Replicas, func(r topology.Replica) bool {
+			return r.Role == topology.Learner && slices.Contains(remove, uint64(r.ID))
+		})
+		if voterChanges == 1 { // simple
+			finishJoint(n)
+		}
+		if len(n.Voters()) == 0 {
+			return nil, nil, refuse("range %s would have no voter left", d.ID)
+		}
+		n.Epoch.Conf++
+		return n, nil, nil
+	}
+}
+
+// finishJoint makes the incoming half the configuration.
+func finishJoint(d *topology.Descriptor) {
+	d.Replicas = slices.DeleteFunc(d.Replicas, func(r topology.Replica) bool { return r.Role == topology.VoterOutgoing })
+	for i := range d.Replicas {
+		if d.Replicas[i].Role == topology.VoterIncoming {
+			d.Replicas[i].Role = topology.Voter
+		}
+	}
+}
+
+func leaveJointDescriptor(d *topology.Descriptor) (*topology.Descriptor, *topology.Descriptor, error) {
+	if !d.Joint() {
+		return nil, nil, refuse("range %s is in no joint configuration", d.ID)
+	}
+	n := d.Clone()
+	finishJoint(n)
+	n.Epoch.Conf++
+	return n, nil, nil
+}
+
+// transferTo hands the lead to the replica on a store. done means that the transfer was begun.
+func (r *Replica) transferTo(store ids.StoreID, done func(error)) {
+	r.post(raftInput{run: func() {
+		s := r.snapshot()
+		switch {
+		case r.raft.stopped || !s.leaseholder:
+			done(r.notLeaseholder())
+			return
+		case store == r.store.opts.StoreID:
+			done(nil)
+			return
+		}
+		rep, ok := s.desc.On(store)
+		if !ok || (rep.Role != topology.Voter && rep.Role != topology.VoterIncoming) {
+			done(refuse("store %s has no voter of range %s", store, r.id))
+			return
+		}
+		for _, p := range s.progress {
+			if p.Replica == rep.ID && p.Snapshotting {
+				done(&api.RetryError{Reason: "the replica is waiting for a snapshot"})
+				return
+			}
+		}
+		r.transfer(rep.ID)
+		done(nil)
+	}})
+}

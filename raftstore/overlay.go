@@ -1,0 +1,143 @@
+package raftstore
+
+import (
+	"bytes"
+
+	"github.com/tidwall/btree"
+
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
+	"github.com/locuskv/locus/raftstore/engine"
+)
+
+// record is a user record as a command sees it.
+type record struct {
+	Key     []byte
+	Value   []byte
+	TS      hlc.Timestamp
+	Expires hlc.Timestamp
+}
+
+// pendingWrite is a write that was proposed and is not yet applied.
+type pendingWrite struct {
+	dataWrite
+	ts   hlc.Timestamp
+	base uint64 // of its entry
+}
+
+// overlay holds what a range has proposed and not applied, newest write per key. It belongs to the
+// sequencer's evaluation and to nobody else.
+type overlay struct {
+	writes btree.Map[string, pendingWrite]
+}
+
+func (o *overlay) put(w dataWrite, ts hlc.Timestamp, base uint64) {
+	o.writes.Set(string(w.Key), pendingWrite{dataWrite: w, ts: ts, base: base})
+}
+
+// drop removes what the entry with this base wrote, where nothing newer covers it.
+func (o *overlay) drop(writes []dataWrite, base uint64) {
+	for i := range writes {
+		k := string(writes[i].Key)
+		if w, ok := o.writes.Get(k); ok && w.base == base {
+			o.writes.Delete(k)
+		}
+	}
+}
+
+// view is what an evaluation sees: the engine at one sequence under one overlay (rule A4).
+type view struct {
+	engine  engine.Engine
+	seq     ids.Seq
+	overlay *overlay
+	// at is the entry's timestamp: expiry is judged by it.
+	at hlc.Timestamp
+	// seen is the highest base of an overlay write that was read, plus one; 0 if none.
+	seen uint64
+}
+
+// get reads one key.
+func (v *view) get(key []byte) (record, bool, error) {
+	if w, ok := v.overlay.writes.Get(string(key)); ok {
+		v.seen = max(v.seen, w.base+1)
+		if w.Delete || (w.Expires != 0 && w.Expires <= v.at) {
+			return record{}, false, nil
+		}
+		return record{Key: key, Value: w.Value, TS: w.ts, Expires: w.Expires}, true, nil
+	}
+	raw, _, found, err := v.engine.Get(dataKey(key), v.seq)
+	if err != nil || !found {
+		return record{}, false, err
+	}
+	val, err := engine.ParseValue(raw)
+	if err != nil {
+		return record{}, false, err
+	}
+	if val.Expired(v.at) {
+		return record{}, false, nil
+	}
+	return record{Key: key, Value: val.Data, TS: val.Timestamp, Expires: val.Expires}, true, nil
+}
+
+// scan calls f with every living record of span in key order until it returns false. Key and Value are
+// valid during the call only.
+func (v *view) scan(span keys.Span, f func(record) bool) error {
+	it := v.engine.NewIterator(engine.IterOptions{Span: dataSpan(span), Seq: v.seq})
+	defer it.Close()
+	ov := v.overlay.writes.Iter()
+	ovOK := ov.Seek(string(span.Start)) && span.Contains([]byte(ov.Key()))
+	for it.Valid() || ovOK {
+		order := -1 // engine first
+		if !it.Valid() {
+			order = 1
+		} else if ovOK {
+			order = bytes.Compare(it.Key()[1:], []byte(ov.Key()))
+		}
+		if order < 0 {
+			val, err := engine.ParseValue(it.Value())
+			if err != nil {
+				return err
+			}
+			if !val.Expired(v.at) && !f(record{Key: it.Key()[1:], Value: val.Data, TS: val.Timestamp, Expires: val.Expires}) {
+				return nil
+			}
+			it.Next()
+			continue
+		}
+		w := ov.Value()
+		v.seen = max(v.seen, w.base+1)
+		if !w.Delete && (w.Expires == 0 || w.Expires > v.at) {
+			if !f(record{Key: w.Key, Value: w.Value, TS: w.ts, Expires: w.Expires}) {
+				return nil
+			}
+		}
+		if order == 0 {
+			it.Next()
+		}
+		ovOK = ov.Next() && span.Contains([]byte(ov.Key()))
+	}
+	return it.Err()
+}
+
+// packedBytes is the target size of a packed batch.
+const packedBytes = 64 << 10
+
+// scanPacked is scan in packed batches, leaving out the first strip bytes of each key.
+func (v *view) scanPacked(span keys.Span, strip int, f func(batch []byte) bool) error {
+	var batch []byte
+	stopped := false
+	err := v.scan(span, func(r record) bool {
+		batch = packed.Append(batch, r.Key[min(strip, len(r.Key)):], r.Value, r.TS, r.Expires)
+		if len(batch) >= packedBytes {
+			stopped = !f(batch)
+			batch = batch[:0]
+		}
+		return !stopped
+	})
+	if err == nil && !stopped && len(batch) > 0 {
+		f(batch)
+	}
+	return err
+}

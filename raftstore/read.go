@@ -1,0 +1,336 @@
+package raftstore
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
+	"github.com/locuskv/locus/internal/topology"
+	"github.com/locuskv/locus/raftstore/engine"
+)
+
+// reading is a range at one sequence: what a read takes in one step (rule D1). Release it.
+type reading struct {
+	r    *Replica
+	desc *topology.Descriptor
+	seq  ids.Seq
+	// at judges expiry (rule C7).
+	at hlc.Timestamp
+}
+
+func (v *reading) release() { v.r.store.holds.release(v.seq) }
+
+// take fixes role, bounds and sequence in one step. ts 0 reads the newest; otherwise the range as of ts, which
+// must be closed here.
+func (r *Replica) take(bounds uint64, ts hlc.Timestamp) (*reading, error) {
+	v, err := r.takeLocked(bounds, ts)
+	var moved *api.EpochMismatchError
+	if errors.As(err, &moved) {
+		moved.Routes = r.store.routesOf(r.snapshot().desc)
+	}
+	return v, err
+}
+
+func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	s := &r.mu.state
+	if err := r.servable(s, bounds); err != nil {
+		return nil, err
+	}
+	v := &reading{r: r, desc: s.desc, at: s.applied.TS}
+	if ts == 0 || ts >= s.applied.TS {
+		if ts > s.applied.Closed {
+			return nil, &api.TimestampUnavailableError{Timestamp: ts, Oldest: r.history.oldest(), Reason: "it is not closed here yet"}
+		}
+		v.at = max(v.at, ts)
+		v.seq = r.store.holds.acquire(s.visible)
+		return v, nil
+	}
+	seq, ok, err := r.history.at(r.store.engine, ts, s.visible, r.store.holds.undoneIntervals())
+	if err != nil {
+		r.store.fatal(err)
+		return nil, err
+	}
+	if ok && seq == s.visible {
+		v.seq, v.at = r.store.holds.acquire(seq), ts
+		return v, nil
+	}
+	if !ok || !r.store.holds.acquireOld(seq) {
+		return nil, &api.TimestampUnavailableError{Timestamp: ts, Oldest: r.oldestReadable(), Reason: "it is older than what this replica keeps"}
+	}
+	v.seq, v.at = seq, ts
+	return v, nil
+}
+
+// servable says whether a request for these bounds may be read here.
+func (r *Replica) servable(s *replicaState, bounds uint64) error {
+	switch {
+	case s.gone || s.desc == nil:
+		return &api.RangeNotFoundError{Range: r.id}
+	case s.ingesting || s.frozen:
+		return &api.RetryError{Reason: "the range is being split or restored"}
+	case bounds != s.desc.Epoch.Bounds:
+		return &api.EpochMismatchError{Range: r.id} // the caller adds the routes, without the lock
+	}
+	return nil
+}
+
+// oldestReadable is about the oldest timestamp that works here: the start of the retention window.
+func (r *Replica) oldestReadable() hlc.Timestamp {
+	return max(r.history.oldest(), r.store.clock.Wall().Add(-r.store.opts.Retention))
+}
+
+// read serves a get or a scan at the consistency it asks for.
+func (r *Replica) read(req *locuspb.Request, done func(*locuspb.Response)) {
+	fail := func(err error) { done(&locuspb.Response{Error: api.ToProto(err)}) }
+	c := req.Consistency
+	serve := func(ts hlc.Timestamp) {
+		r.store.exec.Go(QueueRead, func() { r.serve(req, ts, done) })
+	}
+	switch c.GetLevel() {
+	case locuspb.ConsistencyLevel_LINEARIZABLE:
+		r.confirmLeadership(func(err error) {
+			if err != nil {
+				fail(err)
+				return
+			}
+			serve(0)
+		})
+	case locuspb.ConsistencyLevel_SNAPSHOT:
+		if c.Timestamp == 0 {
+			fail(&api.InvalidArgumentError{Reason: "a snapshot read needs a timestamp"})
+			return
+		}
+		r.whenClosed(hlc.Timestamp(c.Timestamp), func(err error) {
+			if err != nil {
+				fail(err)
+				return
+			}
+			serve(hlc.Timestamp(c.Timestamp))
+		})
+	case locuspb.ConsistencyLevel_BOUNDED_STALENESS:
+		closed := r.snapshot().applied.Closed
+		oldest := r.store.clock.Now().Add(-time.Duration(c.MaxStalenessMs) * time.Millisecond)
+		if closed < max(oldest, hlc.Timestamp(req.Token)) {
+			fail(r.notLeaseholder())
+			return
+		}
+		serve(closed)
+	case locuspb.ConsistencyLevel_EVENTUAL:
+		serve(0)
+	default:
+		fail(&api.InvalidArgumentError{Reason: "unknown consistency level"})
+	}
+}
+
+// whenClosed calls f once ts is closed here; a leaseholder closes it if need be (rule C1).
+func (r *Replica) whenClosed(ts hlc.Timestamp, f func(error)) {
+	s := r.snapshot()
+	switch {
+	case s.applied.Closed >= ts:
+		f(nil)
+	case !s.leaseholder:
+		f(r.notLeaseholder())
+	case ts > r.store.clock.Now():
+		f(&api.ClockOffsetError{Remote: ts, Local: r.store.clock.Last(), Max: r.store.clock.MaxOffset()})
+	default:
+		r.seq.submit(&command{closeTo: ts, done: func(resp *locuspb.Response) { f(api.FromProto(resp.Error)) }})
+	}
+}
+
+// serve reads, on a reader's worker.
+func (r *Replica) serve(req *locuspb.Request, ts hlc.Timestamp, done func(*locuspb.Response)) {
+	if r.store.stopped() {
+		done(&locuspb.Response{Error: api.ToProto(&api.UnavailableError{Reason: "the store is stopping"})})
+		return
+	}
+	v, err := r.take(req.BoundsEpoch, ts)
+	if err != nil {
+		done(&locuspb.Response{Error: api.ToProto(err)})
+		return
+	}
+	var resp *locuspb.Response
+	var expiry hlc.Timestamp // the nearest above v.at that the answer depends on
+	switch op := req.Op.(type) {
+	case *locuspb.Request_Get:
+		resp, expiry, err = v.get(op.Get)
+	case *locuspb.Request_Scan:
+		resp, expiry, err = v.scan(op.Scan)
+	default:
+		err = &api.InvalidArgumentError{Reason: "the request is not a read"}
+	}
+	v.release()
+	if err != nil {
+		done(&locuspb.Response{Error: api.ToProto(err)})
+		return
+	}
+	resp.Timestamp = uint64(v.at)
+	if ts == 0 && expiry != 0 && req.Consistency.GetLevel() == locuspb.ConsistencyLevel_LINEARIZABLE {
+		if now := r.store.clock.Now(); expiry <= now {
+			// By the clock the value has expired, by the log it has not: the log decides (rule C7).
+			r.whenClosed(now, func(err error) {
+				if err != nil {
+					done(&locuspb.Response{Error: api.ToProto(err)})
+					return
+				}
+				r.store.exec.Go(QueueRead, func() { r.serve(req, 0, done) })
+			})
+			return
+		}
+	}
+	r.store.metrics.read()
+	done(resp)
+}
+
+func (v *reading) get(op *locuspb.GetRequest) (*locuspb.Response, hlc.Timestamp, error) {
+	if !v.desc.Span.Contains(op.Key) {
+		return nil, 0, &api.EpochMismatchError{Range: v.r.id, Routes: v.r.store.routesOf(v.desc)}
+	}
+	out := &locuspb.GetResponse{}
+	resp := &locuspb.Response{Result: &locuspb.Response_Get{Get: out}}
+	rec, found, err := v.record(op.Key)
+	if err != nil || !found {
+		return resp, 0, err
+	}
+	if rec.Expired(v.at) {
+		return resp, 0, nil
+	}
+	out.Found, out.Value, out.Timestamp, out.Expires = true, rec.Data, uint64(rec.Timestamp), uint64(rec.Expires)
+	return resp, rec.Expires, nil
+}
+
+func (v *reading) record(key []byte) (engine.Value, bool, error) {
+	raw, _, found, err := v.r.store.engine.Get(dataKey(key), v.seq)
+	if err != nil || !found {
+		v.fatalIf(err)
+		return engine.Value{}, false, err
+	}
+	val, err := engine.ParseValue(raw)
+	v.fatalIf(err)
+	return val, true, err
+}
+
+func (v *reading) fatalIf(err error) {
+	if err != nil {
+		v.r.store.fatal(err)
+	}
+}
+
+// defaultScanBytes bounds one scan response.
+const defaultScanBytes = 1 << 20
+
+func (v *reading) scan(op *locuspb.ScanRequest) (*locuspb.Response, hlc.Timestamp, error) {
+	span := api.SpanFromProto(op.Span)
+	if span.Empty() {
+		return nil, 0, &api.InvalidArgumentError{Reason: "the span's start is not below its end"}
+	}
+	if !v.desc.Span.ContainsSpan(span) {
+		return nil, 0, &api.EpochMismatchError{Range: v.r.id, Routes: v.r.store.routesOf(v.desc)}
+	}
+	limit, maxBytes := op.Limit, op.MaxBytes
+	if maxBytes == 0 || maxBytes > 8<<20 {
+		maxBytes = defaultScanBytes
+	}
+	out := &locuspb.ScanResponse{ReadTimestamp: uint64(v.at)}
+	var (
+		batch  []byte
+		size   uint64
+		expiry hlc.Timestamp
+	)
+	err := v.each(span, op.Reverse, func(key []byte, val engine.Value) bool {
+		if (limit > 0 && out.Records == limit) || size >= maxBytes {
+			out.Resume = bytes.Clone(key)
+			if op.Reverse {
+				out.Resume = keys.Next(key)
+			}
+			return false
+		}
+		if val.Expires != 0 && (expiry == 0 || val.Expires < expiry) {
+			expiry = val.Expires
+		}
+		value := val.Data
+		if op.KeysOnly {
+			value = nil
+		}
+		before := len(batch)
+		batch = packed.Append(batch, key, value, val.Timestamp, val.Expires)
+		size += uint64(len(batch) - before)
+		out.Records++
+		if len(batch) >= packedBytes {
+			out.Batches, batch = append(out.Batches, batch), nil
+		}
+		return true
+	})
+	if len(batch) > 0 {
+		out.Batches = append(out.Batches, batch)
+	}
+	if limit > 0 && out.Records == limit {
+		out.Resume = nil
+	}
+	return &locuspb.Response{Result: &locuspb.Response_Scan{Scan: out}}, expiry, err
+}
+
+// each calls f with the living records of span, as global keys, until it returns false.
+func (v *reading) each(span keys.Span, reverse bool, f func(key []byte, val engine.Value) bool) error {
+	it := v.r.store.engine.NewIterator(engine.IterOptions{Span: dataSpan(span), Seq: v.seq, Reverse: reverse})
+	defer it.Close()
+	for ; it.Valid(); it.Next() {
+		val, err := engine.ParseValue(it.Value())
+		if err != nil {
+			v.fatalIf(err)
+			return err
+		}
+		if val.Expired(v.at) {
+			continue
+		}
+		if !f(it.Key()[1:], val) {
+			return nil
+		}
+	}
+	v.fatalIf(it.Err())
+	return it.Err()
+}
+
+// openView is a reading that outlives the request, for functions.
+type openView struct{ *reading }
+
+func (o openView) Timestamp() hlc.Timestamp { return o.at }
+func (o openView) Close()                   { o.release() }
+
+func (o openView) Get(key []byte) ([]byte, bool, error) {
+	if !o.desc.Span.Contains(key) {
+		return nil, false, api.ErrNotOneGroup
+	}
+	rec, found, err := o.record(key)
+	if err != nil || !found || rec.Expired(o.at) {
+		return nil, false, err
+	}
+	return rec.Data, true, nil
+}
+
+func (o openView) Scan(span keys.Span, strip int, f func(batch []byte) bool) error {
+	if !o.desc.Span.ContainsSpan(span) {
+		return &api.EpochMismatchError{Range: o.r.id, Routes: o.r.store.routesOf(o.desc)}
+	}
+	var batch []byte
+	stopped := false
+	err := o.each(span, false, func(key []byte, val engine.Value) bool {
+		batch = packed.Append(batch, key[min(strip, len(key)):], val.Data, val.Timestamp, val.Expires)
+		if len(batch) >= packedBytes {
+			stopped = !f(batch)
+			batch = batch[:0]
+		}
+		return !stopped
+	})
+	if err == nil && !stopped && len(batch) > 0 {
+		f(batch)
+	}
+	return err
+}
