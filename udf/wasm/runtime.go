@@ -31,7 +31,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 	o = o.withDefaults()
 	// No V3 features: what a module may use is what restrict knows to bound.
 	config := wazero.NewRuntimeConfig().WithCoreFeatures(wasm.CoreFeaturesV2).
-		WithCloseOnContextDone(true).WithMemoryLimitPages(o.MemoryLimitPages)
+		WithCloseOnContextDone(true).WithMemoryLimitPages(o.MemoryLimitPages).WithMemoryCapacityFromMax(true)
 	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers)}
 	if o.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
