@@ -100,7 +100,7 @@ func (r *Receiver) takeSnapshot(stream chunkStream) error {
 		return fmt.Errorf("reading the header: %w", err)
 	}
 	h := first.Header
-	if h == nil || h.Envelope == nil || h.Descriptor == nil {
+	if h == nil || h.Envelope == nil || h.Descriptor_ == nil {
 		return errors.New("the first chunk has no complete header")
 	}
 	if err := r.check(h.ClusterId, h.Envelope.ToStore); err != nil {

@@ -1,0 +1,178 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+)
+
+// Bounds of one Batch stream. When they are reached the node stops reading from it, and HTTP/2's flow
+// control stops the client.
+const (
+	streamRequests = 1024
+	// streamBytes counts requests, and for scans what their answers may hold.
+	streamBytes = 64 << 20
+	// frameBytes is what an answering frame holds at most, beyond its first answer.
+	frameBytes = 4 << 20
+
+	requestOverhead = 512
+	defaultScan     = 1 << 20
+)
+
+// batchStream is one client's stream: frames of requests in, frames of answers out, in whatever order they
+// are done. An answering frame holds what was done while the previous one was being sent.
+type batchStream struct {
+	d      *dispatcher
+	clock  *hlc.Clock
+	stream grpc.BidiStreamingServer[locuspb.BatchRequest, locuspb.BatchResponse]
+	from   origin
+
+	requests *semaphore.Weighted // in flight
+	bytes    *semaphore.Weighted
+	wake     chan struct{}
+
+	mu struct {
+		sync.Mutex
+		done []answered
+	}
+}
+
+// answered is an answer that waits to be sent, and what its request weighs until it is.
+type answered struct {
+	response *locuspb.Response
+	weight   int64
+}
+
+func newBatchStream(d *dispatcher, stream grpc.BidiStreamingServer[locuspb.BatchRequest, locuspb.BatchResponse], from origin) *batchStream {
+	return &batchStream{
+		d: d, clock: d.clock, stream: stream, from: from,
+		requests: semaphore.NewWeighted(streamRequests), bytes: semaphore.NewWeighted(streamBytes),
+		wake: make(chan struct{}, 1),
+	}
+}
+
+// serve runs until the client ends the stream and everything is answered, or the stream breaks.
+func (b *batchStream) serve() error {
+	ctx, cancel := context.WithCancel(b.stream.Context())
+	defer cancel()
+	sent := make(chan error, 1)
+	go func() {
+		err := b.send(ctx)
+		cancel() // a stream that can't be answered on is not read either
+		sent <- err
+	}()
+	err := b.receive(ctx)
+	if err == nil {
+		// All slots are free once everything is answered.
+		err = b.requests.Acquire(ctx, streamRequests)
+	}
+	cancel()
+	if serr := <-sent; serr != nil {
+		return serr
+	}
+	return err
+}
+
+// receive dispatches requests; nil when the client has ended its half.
+func (b *batchStream) receive(ctx context.Context) error {
+	for {
+		frame, err := b.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		clockErr := b.clock.Update(hlc.Timestamp(frame.Clock))
+		for _, req := range frame.Requests {
+			weight := weightOf(req)
+			if err := b.requests.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			if err := b.bytes.Acquire(ctx, weight); err != nil {
+				return err
+			}
+			done := func(resp *locuspb.Response) { b.answer(resp, weight) }
+			if clockErr != nil {
+				resp := failed(clockErr)
+				resp.Id = req.Id
+				done(resp)
+				continue
+			}
+			b.d.dispatch(ctx, req, b.from, done)
+		}
+	}
+}
+
+// weightOf is about what a request holds in memory until it is answered.
+func weightOf(req *locuspb.Request) int64 {
+	n := int64(proto.Size(req)) + requestOverhead
+	if s := req.GetScan(); s != nil {
+		if n += int64(min(s.MaxBytes, streamBytes)); s.MaxBytes == 0 {
+			n += defaultScan
+		}
+	}
+	return min(n, streamBytes)
+}
+
+// answer queues one answer, which keeps its slot and its weight until it is sent.
+func (b *batchStream) answer(resp *locuspb.Response, weight int64) {
+	b.mu.Lock()
+	b.mu.done = append(b.mu.done, answered{resp, weight})
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// send sends frames until ctx ends.
+func (b *batchStream) send(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.wake:
+		}
+		for {
+			responses, weight := b.take()
+			if len(responses) == 0 {
+				break
+			}
+			err := b.stream.Send(&locuspb.BatchResponse{Clock: uint64(b.clock.Now()), Responses: responses})
+			b.requests.Release(int64(len(responses)))
+			b.bytes.Release(weight)
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take removes a frame's worth of answers and says what they weigh.
+func (b *batchStream) take() (responses []*locuspb.Response, weight int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bytes := 0
+	for _, a := range b.mu.done {
+		size := proto.Size(a.response)
+		if len(responses) > 0 && bytes+size > frameBytes {
+			break
+		}
+		bytes += size
+		responses = append(responses, a.response)
+		weight += a.weight
+	}
+	if b.mu.done = b.mu.done[len(responses):]; len(b.mu.done) == 0 {
+		b.mu.done = nil
+	}
+	return responses, weight
+}

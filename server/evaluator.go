@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/raftstore"
+	"github.com/locuskv/locus/server/clustermap"
+	"github.com/locuskv/locus/udf"
+)
+
+// callLimit bounds one call on a sequencer, where every other write of the range waits for it. The runtime
+// of guests has its own, shorter bound, and says so with an error of its own; this one is for functions
+// that wait for an instance, and for native ones that listen to their context.
+const callLimit = 2 * time.Second
+
+// evaluator runs calls on the sequencers of ranges.
+type evaluator struct {
+	functions *functions
+	cmap      *clustermap.Map
+	node      string
+}
+
+var _ raftstore.Evaluator = (*evaluator)(nil)
+
+// Evaluate runs one call. The dispatcher has resolved and compiled the function before the call was queued;
+// what is missing here was evicted meanwhile, and comes back with the retry.
+func (e *evaluator) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
+	f, ok := e.functions.ready(call.Function, call.Version)
+	if !ok {
+		return nil, &api.FunctionNotFoundError{Name: call.Function, Version: call.Version, Node: e.node}
+	}
+	id, _ := keys.KeyspaceOf(call.Key)
+	l, ok := e.cmap.Layout(id)
+	if !ok {
+		return nil, &api.KeyspaceNotFoundError{Name: "#" + uitoa(uint64(id))}
+	}
+	user, err := l.Decode(call.Key)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	view := &groupTx{tx: tx, layout: l, group: l.GroupSpanOf(call.Key)}
+	info := udf.Info{ID: udf.CallID(tx.CallID()), Timestamp: udf.Timestamp(tx.Timestamp()), Key: user}
+	out, err := f.runnable.CallWrite(ctx, view, info, udf.Codec(call.Codec), call.Argument)
+	if err != nil {
+		return nil, err
+	}
+	return &locuspb.CallResponse{Result: out.Result, Fuel: out.Fuel, Version: f.version}, nil
+}
+
+// groupTx is what a function sees of a range's transaction: the user keys of one group.
+type groupTx struct {
+	tx     raftstore.Tx
+	layout keys.Layout
+	group  keys.Span
+}
+
+var _ udf.StoreTx = (*groupTx)(nil)
+
+// global is the key in the store; a key outside the group is an error.
+func (t *groupTx) global(user []byte) ([]byte, error) {
+	if err := t.layout.CheckUserKey(user); err != nil {
+		return nil, err
+	}
+	key := t.layout.Encode(user)
+	if !t.group.Contains(key) {
+		return nil, api.ErrNotOneGroup
+	}
+	return key, nil
+}
+
+func (t *groupTx) Get(user []byte) (value []byte, found bool, err error) {
+	key, err := t.global(user)
+	if err != nil {
+		return nil, false, err
+	}
+	return t.tx.Get(key)
+}
+
+func (t *groupTx) Put(user, value []byte, ttl time.Duration) error {
+	key, err := t.global(user)
+	if err != nil {
+		return err
+	}
+	if err := keys.CheckValue(value); err != nil {
+		return err
+	}
+	if ttl < 0 {
+		return &api.InvalidArgumentError{Reason: "a time to live is negative"}
+	}
+	ms := ttl.Milliseconds()
+	if ttl > 0 && ms == 0 {
+		ms = 1 // 0 would be for ever
+	}
+	return t.tx.Put(key, value, ms)
+}
+
+func (t *groupTx) Delete(user []byte) error {
+	key, err := t.global(user)
+	if err != nil {
+		return err
+	}
+	return t.tx.Delete(key)
+}
+
+// Scan reads the part of a span that lies in the group; a span that reaches beyond it is cut, because a
+// function that asks for everything means everything it may see.
+func (t *groupTx) Scan(span udf.Span, f func(batch []byte) bool) error {
+	s := t.globalSpan(span).Intersect(t.group)
+	if s.Empty() {
+		return nil
+	}
+	return t.tx.Scan(s, t.layout.HeaderLen(), f)
+}
+
+// globalSpan puts user keys behind the header of the group's own keys: inside one group that is the same
+// for all, in a hash keyspace too.
+func (t *groupTx) globalSpan(span udf.Span) keys.Span {
+	header := t.group.Start[:t.layout.HeaderLen()]
+	join := func(user []byte) []byte {
+		return append(append(make([]byte, 0, len(header)+len(user)), header...), user...)
+	}
+	s := keys.Span{Start: join(span.Start), End: keys.PrefixEnd(header)}
+	if len(span.End) > 0 {
+		s.End = join(span.End)
+	}
+	return s
+}

@@ -1,0 +1,40 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+)
+
+// inspect compiles a module that is to be registered, and describes it. What can't run is never stored.
+func (f *functions) inspect(ctx context.Context, name string, module []byte) (*locuspb.FunctionInfo, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("%q can't name a function", name)}
+	}
+	if len(module) > maxModule {
+		return nil, &api.LimitError{What: "module size", Limit: maxModule, Got: int64(len(module))}
+	}
+	if _, ok := f.native.Lookup(name); ok {
+		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q is native on this node; choose another name", name)}
+	}
+	info := &locuspb.FunctionInfo{Name: name, Runtime: "wasm", Hash: hashOf(module), Size: uint64(len(module))}
+	r, ok := f.cached(info)
+	if !ok {
+		var err error
+		if r, err = f.compiler.Compile(ctx, name, module); err != nil {
+			return nil, err
+		}
+		f.keep(info, r)
+	}
+	info.Kind = r.Kind().String()
+	return info, nil
+}
+
+func hexOf(hash []byte) []byte { return hex.AppendEncode(nil, hash) }
+
+func uitoa(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,0 +1,244 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/placement"
+	"github.com/locuskv/locus/server/rpc"
+)
+
+// locusService is what this node offers to clients.
+type locusService struct {
+	locuspb.UnimplementedLocusServer
+	n *Node
+}
+
+var _ locuspb.LocusServer = (*locusService)(nil)
+
+func (s *locusService) Batch(stream grpc.BidiStreamingServer[locuspb.BatchRequest, locuspb.BatchResponse]) error {
+	from := fromClient
+	if rpc.FromNode(stream.Context(), s.n.ident.ClusterID) {
+		from = fromNode
+	}
+	return newBatchStream(s.n.dispatcher, stream, from).serve()
+}
+
+func (s *locusService) Run(req *locuspb.RunRequest, stream grpc.ServerStreamingServer[locuspb.RunResponse]) error {
+	ctx := stream.Context()
+	r, err := s.n.functions.reducer(ctx, req)
+	if err == nil {
+		err = s.n.gateway.Run(ctx, req, r, stream.Send)
+	}
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return stream.Send(&locuspb.RunResponse{Clock: uint64(s.n.clock.Now()), Error: api.ToProto(err)})
+}
+
+// Routes answers from this node's map, which heartbeats keep fresh, and asks the driver only while it has
+// none for some part of the span.
+func (s *locusService) Routes(ctx context.Context, req *locuspb.RoutesRequest) (*locuspb.RoutesResponse, error) {
+	if err := s.n.clock.Update(hlc.Timestamp(req.Clock)); err != nil {
+		return nil, err
+	}
+	span := api.SpanFromProto(req.Span)
+	s.n.cmap.Learn(routesOf(s.n.store.Ranges()))
+	routes := s.n.cmap.Routes(span, int(req.Limit))
+	if len(routes) == 0 {
+		s.n.reporter.refresh()
+	}
+	return &locuspb.RoutesResponse{
+		Routes: api.RoutesToProto(routes), Nodes: s.n.cmap.Nodes(), Clock: uint64(s.n.clock.Now()),
+	}, nil
+}
+
+func (s *locusService) LookupKeyspace(ctx context.Context, req *locuspb.LookupKeyspaceRequest) (*locuspb.LookupKeyspaceResponse, error) {
+	if k, ok := s.n.cmap.Keyspace(req.Name); ok {
+		return &locuspb.LookupKeyspaceResponse{Keyspace: k, Clock: uint64(s.n.clock.Now())}, nil
+	}
+	// Not here: perhaps not here yet.
+	return driverCall(ctx, s.n,
+		func(_ context.Context, d *placement.Driver) (*locuspb.LookupKeyspaceResponse, error) {
+			k, err := d.LookupKeyspace(req.Name)
+			if err != nil {
+				return nil, err
+			}
+			return &locuspb.LookupKeyspaceResponse{Keyspace: k, Clock: uint64(s.n.clock.Now())}, nil
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.LookupKeyspaceResponse, error) {
+			return locuspb.NewLocusClient(conn).LookupKeyspace(ctx, req)
+		})
+}
+
+func (s *locusService) CreateKeyspace(ctx context.Context, req *locuspb.CreateKeyspaceRequest) (*locuspb.CreateKeyspaceResponse, error) {
+	resp, err := driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.CreateKeyspaceResponse, error) {
+			k, err := placement.Await(ctx, func(done func(*locuspb.Keyspace, error)) { d.CreateKeyspace(req, done) })
+			return &locuspb.CreateKeyspaceResponse{Keyspace: k}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.CreateKeyspaceResponse, error) {
+			return locuspb.NewLocusClient(conn).CreateKeyspace(ctx, req)
+		})
+	s.n.reporter.refresh()
+	return resp, err
+}
+
+func (s *locusService) ListKeyspaces(ctx context.Context, req *locuspb.ListKeyspacesRequest) (*locuspb.ListKeyspacesResponse, error) {
+	return driverCall(ctx, s.n,
+		func(_ context.Context, d *placement.Driver) (*locuspb.ListKeyspacesResponse, error) {
+			list, err := d.ListKeyspaces()
+			return &locuspb.ListKeyspacesResponse{Keyspaces: list}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.ListKeyspacesResponse, error) {
+			return locuspb.NewLocusClient(conn).ListKeyspaces(ctx, req)
+		})
+}
+
+func (s *locusService) DropKeyspace(ctx context.Context, req *locuspb.DropKeyspaceRequest) (*locuspb.DropKeyspaceResponse, error) {
+	resp, err := driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.DropKeyspaceResponse, error) {
+			_, err := placement.Await(ctx, func(done func(struct{}, error)) {
+				d.DropKeyspace(req.Name, func(err error) { done(struct{}{}, err) })
+			})
+			return &locuspb.DropKeyspaceResponse{}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.DropKeyspaceResponse, error) {
+			return locuspb.NewLocusClient(conn).DropKeyspace(ctx, req)
+		})
+	s.n.reporter.refresh()
+	return resp, err
+}
+
+func (s *locusService) SplitRange(ctx context.Context, req *locuspb.SplitRangeRequest) (*locuspb.SplitRangeResponse, error) {
+	resp, err := driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.SplitRangeResponse, error) {
+			return placement.Await(ctx, func(done func(*locuspb.SplitRangeResponse, error)) { d.SplitRange(req, done) })
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.SplitRangeResponse, error) {
+			return locuspb.NewLocusClient(conn).SplitRange(ctx, req)
+		})
+	s.n.reporter.refresh()
+	return resp, err
+}
+
+func (s *locusService) TransferRange(ctx context.Context, req *locuspb.TransferRangeRequest) (*locuspb.TransferRangeResponse, error) {
+	resp, err := driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.TransferRangeResponse, error) {
+			_, err := placement.Await(ctx, func(done func(struct{}, error)) {
+				d.TransferRange(req, func(err error) { done(struct{}{}, err) })
+			})
+			return &locuspb.TransferRangeResponse{}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.TransferRangeResponse, error) {
+			return locuspb.NewLocusClient(conn).TransferRange(ctx, req)
+		})
+	s.n.reporter.refresh()
+	return resp, err
+}
+
+func (s *locusService) ListNodes(ctx context.Context, req *locuspb.ListNodesRequest) (*locuspb.ListNodesResponse, error) {
+	return driverCall(ctx, s.n,
+		func(_ context.Context, d *placement.Driver) (*locuspb.ListNodesResponse, error) {
+			nodes, err := d.Nodes()
+			return &locuspb.ListNodesResponse{Nodes: nodes}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.ListNodesResponse, error) {
+			return locuspb.NewLocusClient(conn).ListNodes(ctx, req)
+		})
+}
+
+// Status is the driver's view of the cluster, with the names of the node that was asked.
+func (s *locusService) Status(ctx context.Context, req *locuspb.StatusRequest) (*locuspb.StatusResponse, error) {
+	resp, err := driverCall(ctx, s.n,
+		func(_ context.Context, d *placement.Driver) (*locuspb.StatusResponse, error) {
+			resp, err := d.Status()
+			if err == nil {
+				resp.DriverAddress = s.n.address
+			}
+			return resp, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.StatusResponse, error) {
+			return locuspb.NewLocusClient(conn).Status(ctx, req)
+		})
+	if err != nil {
+		return nil, err
+	}
+	resp.ClusterId, resp.NodeId = s.n.ident.ClusterID, s.n.ident.NodeID
+	resp.StoreId, resp.Version = uint64(s.n.ident.StoreID), s.n.o.Version
+	return resp, nil
+}
+
+// RegisterFunction is checked here, where a bad module costs this node's time only, and stored by the node
+// that runs the driver.
+func (s *locusService) RegisterFunction(ctx context.Context, req *locuspb.RegisterFunctionRequest) (*locuspb.RegisterFunctionResponse, error) {
+	info, err := s.n.functions.inspect(ctx, req.Name, req.Module)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.RegisterFunctionResponse, error) {
+			if !d.Serving() {
+				return nil, &api.UnavailableError{Reason: "the placement driver is taking office"}
+			}
+			stored, err := s.n.catalog.add(ctx, info, req.Module)
+			d.Touch()
+			return &locuspb.RegisterFunctionResponse{Function: stored}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.RegisterFunctionResponse, error) {
+			return locuspb.NewLocusClient(conn).RegisterFunction(ctx, req)
+		})
+	s.n.reporter.refresh()
+	return resp, err
+}
+
+func (s *locusService) ListFunctions(ctx context.Context, req *locuspb.ListFunctionsRequest) (*locuspb.ListFunctionsResponse, error) {
+	list, err := s.n.registered(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if forwarded(ctx) {
+		// Native functions are each node's own: the node that was asked adds its.
+		return &locuspb.ListFunctionsResponse{Functions: list}, nil
+	}
+	return &locuspb.ListFunctionsResponse{Functions: s.n.functions.infos(list)}, nil
+}
+
+func (s *locusService) FetchModule(ctx context.Context, req *locuspb.FetchModuleRequest) (*locuspb.FetchModuleResponse, error) {
+	module, err := s.n.functions.module(ctx, string(hexOf(req.Hash)))
+	if err != nil {
+		return nil, err
+	}
+	return &locuspb.FetchModuleResponse{Module: module}, nil
+}
+
+// registered asks the driver's node for the registered functions.
+func (n *Node) registered(ctx context.Context, req *locuspb.ListFunctionsRequest) ([]*locuspb.FunctionInfo, error) {
+	return driverCall(ctx, n,
+		func(ctx context.Context, _ *placement.Driver) ([]*locuspb.FunctionInfo, error) {
+			return n.catalog.list(ctx)
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) ([]*locuspb.FunctionInfo, error) {
+			resp, err := locuspb.NewLocusClient(conn).ListFunctions(ctx, req)
+			return resp.GetFunctions(), err
+		})
+}
+
+// refetchKeyspaces asks the driver's node for the keyspaces.
+func (n *Node) refetchKeyspaces(ctx context.Context) error {
+	list, err := driverCall(ctx, n,
+		func(_ context.Context, d *placement.Driver) ([]*locuspb.Keyspace, error) { return d.ListKeyspaces() },
+		func(ctx context.Context, conn grpc.ClientConnInterface) ([]*locuspb.Keyspace, error) {
+			resp, err := locuspb.NewLocusClient(conn).ListKeyspaces(ctx, &locuspb.ListKeyspacesRequest{})
+			return resp.GetKeyspaces(), err
+		})
+	if err != nil {
+		return err
+	}
+	n.cmap.SetKeyspaces(list)
+	return nil
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/locuskv/locus/raftstore"
+	"github.com/locuskv/locus/server/transport"
+)
+
+// sample is everything the metrics are computed from, at one moment.
+type sample struct {
+	store         raftstore.Metrics
+	transport     transport.Stats
+	clockRefusals uint64
+	replicas      int
+	leases        int
+	leaderless    int
+	engineBytes   int64
+	logBytes      int64
+	ready, driver bool
+}
+
+func takeSample(n *Node) *sample {
+	s := &sample{
+		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(),
+		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "",
+	}
+	for _, r := range n.store.Ranges() {
+		s.replicas++
+		if r.Leaseholder {
+			s.leases++
+		}
+		if r.Leader == 0 {
+			s.leaderless++
+		}
+	}
+	_, err := n.office.driver()
+	s.driver = err == nil
+	return s
+}
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
+)
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+var metricTable = []struct {
+	name, help string
+	kind       prometheus.ValueType
+	value      func(s *sample) float64
+}{
+	{"locus_evaluate_commands_total", "Commands that sequencers evaluated.", counter, func(s *sample) float64 { return float64(s.store.EvaluatedCommands) }},
+	{"locus_evaluate_batches_total", "Batches that sequencers evaluated; commands per batch is how well writes share an entry.", counter, func(s *sample) float64 { return float64(s.store.EvaluatedBatches) }},
+	{"locus_propose_entries_total", "Entries proposed to Raft.", counter, func(s *sample) float64 { return float64(s.store.ProposedEntries) }},
+	{"locus_propose_bytes_total", "Bytes of entries proposed to Raft.", counter, func(s *sample) float64 { return float64(s.store.ProposedBytes) }},
+	{"locus_append_frames_total", "Frames appended to the Raft log, each with one sync.", counter, func(s *sample) float64 { return float64(s.store.AppendedFrames) }},
+	{"locus_append_writes_total", "Groups' writes appended; writes per frame is how well groups share a sync.", counter, func(s *sample) float64 { return float64(s.store.AppendedWrites) }},
+	{"locus_commit_entries_total", "Entries that Raft handed over as committed.", counter, func(s *sample) float64 { return float64(s.store.CommittedEntries) }},
+	{"locus_apply_entries_total", "Entries applied to the engine.", counter, func(s *sample) float64 { return float64(s.store.AppliedEntries) }},
+	{"locus_apply_refused_total", "Entries refused at apply, on all replicas alike.", counter, func(s *sample) float64 { return float64(s.store.RefusedEntries) }},
+	{"locus_acknowledge_commands_total", "Commands answered.", counter, func(s *sample) float64 { return float64(s.store.AcknowledgedCommands) }},
+	{"locus_read_requests_total", "Reads served.", counter, func(s *sample) float64 { return float64(s.store.Reads) }},
+	{"locus_read_rounds_total", "ReadIndex rounds; reads per round is how well reads share one.", counter, func(s *sample) float64 { return float64(s.store.ReadRounds) }},
+	{"locus_elections_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.store.Elections) }},
+	{"locus_splits_total", "Splits applied here.", counter, func(s *sample) float64 { return float64(s.store.Splits) }},
+	{"locus_checkpoints_total", "Checkpoints taken.", counter, func(s *sample) float64 { return float64(s.store.Checkpoints) }},
+	{"locus_snapshots_sent_total", "Snapshots that the store began to send.", counter, func(s *sample) float64 { return float64(s.store.SnapshotsSent) }},
+	{"locus_snapshots_applied_total", "Snapshots applied here.", counter, func(s *sample) float64 { return float64(s.store.SnapshotsApplied) }},
+	{"locus_replicas_removed_total", "Replicas removed from this store.", counter, func(s *sample) float64 { return float64(s.store.ReplicasRemoved) }},
+	{"locus_recovery_undone_sequences_total", "Apply sequences undone when the store was opened.", counter, func(s *sample) float64 { return float64(s.store.UndoneSequences) }},
+
+	{"locus_replicas", "Replicas on this store.", gauge, func(s *sample) float64 { return float64(s.replicas) }},
+	{"locus_leases", "Ranges that this store is the leaseholder of.", gauge, func(s *sample) float64 { return float64(s.leases) }},
+	{"locus_replicas_leaderless", "Replicas here that know no leader.", gauge, func(s *sample) float64 { return float64(s.leaderless) }},
+	{"locus_engine_bytes", "Bytes of the engine's files, about.", gauge, func(s *sample) float64 { return float64(s.engineBytes) }},
+	{"locus_log_bytes", "Bytes of the Raft log's segments.", gauge, func(s *sample) float64 { return float64(s.logBytes) }},
+	{"locus_ready", "1 if the node takes part in its cluster (see /readyz).", gauge, func(s *sample) float64 { return flag(s.ready) }},
+	{"locus_driver", "1 if the placement driver runs here.", gauge, func(s *sample) float64 { return flag(s.driver) }},
+
+	{"locus_transport_envelopes_sent_total", "Raft messages sent to other stores.", counter, func(s *sample) float64 { return float64(s.transport.Sent) }},
+	{"locus_transport_envelopes_dropped_total", "Raft messages dropped: the queue was full or the peer not reachable.", counter, func(s *sample) float64 { return float64(s.transport.Dropped) }},
+	{"locus_transport_frames_total", "Frames sent; envelopes per frame is how well messages share one.", counter, func(s *sample) float64 { return float64(s.transport.Frames) }},
+	{"locus_transport_bytes_total", "Bytes of frames sent.", counter, func(s *sample) float64 { return float64(s.transport.SentBytes) }},
+	{"locus_transport_reconnects_total", "Raft streams opened again.", counter, func(s *sample) float64 { return float64(s.transport.Reconnects) }},
+	{"locus_transport_snapshot_bytes_total", "Bytes of snapshots sent.", counter, func(s *sample) float64 { return float64(s.transport.SnapshotBytes) }},
+	{"locus_transport_snapshots_total", "Snapshots that arrived at their receivers.", counter, func(s *sample) float64 { return float64(s.transport.SnapshotsSent) }},
+	{"locus_transport_snapshots_failed_total", "Snapshots that did not arrive.", counter, func(s *sample) float64 { return float64(s.transport.SnapshotsFailed) }},
+	{"locus_transport_snapshots_in_transit", "Snapshots being sent.", gauge, func(s *sample) float64 { return float64(s.transport.SnapshotsInTransit) }},
+	{"locus_clock_refusals_total", "Frames whose sender's clock was too far ahead to be believed.", counter, func(s *sample) float64 { return float64(s.clockRefusals) }},
+}

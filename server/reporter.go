@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/raftstore"
+	"github.com/locuskv/locus/server/clustermap"
+)
+
+const (
+	// minReport is the least time between two heartbeats, whoever asks for one.
+	minReport = 20 * time.Millisecond
+	// lookPeriod is how often the store is looked at for news worth an early heartbeat.
+	lookPeriod = 100 * time.Millisecond
+	// operatorsAtOnce bounds the operators that run here at a time; the driver plans fewer.
+	operatorsAtOnce = 64
+)
+
+// reporter sends this node's heartbeats to the placement driver, wherever that is, and does what the
+// answers say: it takes over the cluster map, runs the operators, removes replicas that are gone.
+type reporter struct {
+	store    store
+	clock    *hlc.Clock
+	cmap     *clustermap.Map
+	finder   *finder
+	office   *office
+	self     func() *locuspb.NodeInfo
+	interval time.Duration
+	log      *slog.Logger
+	// learned is called after each answer, for whoever keeps addresses.
+	learned func(nodes []*locuspb.NodeInfo)
+
+	kick      chan struct{}
+	operators chan struct{} // slots
+	wg        sync.WaitGroup
+	last      atomic.Int64 // time of the last answer, in nanoseconds since the Unix epoch; 0: none yet
+	from      string       // who answered last: another's map versions say nothing
+	running   sync.Map     // ids of ranges with an operator of ours under way
+}
+
+func newReporter() *reporter {
+	return &reporter{kick: make(chan struct{}, 1), operators: make(chan struct{}, operatorsAtOnce)}
+}
+
+// refresh asks for a heartbeat soon, and so for news of the map.
+func (r *reporter) refresh() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// sinceAnswer is how long ago the driver last answered; false if it never did.
+func (r *reporter) sinceAnswer() (time.Duration, bool) {
+	at := r.last.Load()
+	if at == 0 {
+		return 0, false
+	}
+	return time.Since(time.Unix(0, at)), true
+}
+
+// run reports until ctx ends, then waits for the operators under way.
+func (r *reporter) run(ctx context.Context) {
+	defer r.wg.Wait()
+	look := time.NewTicker(lookPeriod)
+	defer look.Stop()
+	var digest uint64
+	for ctx.Err() == nil {
+		next := r.report(ctx)
+		digest = digestOf(r.store.Ranges())
+		due := time.NewTimer(next)
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				waiting = false
+			case <-due.C:
+				waiting = false
+			case <-r.kick:
+				waiting = false
+			case <-look.C:
+				// A new leader or descriptor is news that clients wait for.
+				waiting = digestOf(r.store.Ranges()) == digest
+			}
+		}
+		due.Stop()
+		pauseFor(ctx, minReport)
+	}
+}
+
+func pauseFor(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// report sends one heartbeat and acts on the answer. It returns when the next is due.
+func (r *reporter) report(ctx context.Context) time.Duration {
+	ranges := r.store.Ranges()
+	r.cmap.Learn(routesOf(ranges))
+	req := r.request(ranges)
+	ctx, cancel := context.WithTimeout(ctx, max(r.interval, tryTimeout))
+	defer cancel()
+	resp, err := askDriver(ctx, r.finder,
+		func(ctx context.Context) (*locuspb.HeartbeatResponse, error) {
+			return r.office.heartbeat(ctx, req)
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.HeartbeatResponse, error) {
+			return locuspb.NewNodeClient(conn).Heartbeat(ctx, req)
+		})
+	if err != nil {
+		r.log.Debug("heartbeat not answered", "error", err)
+		return min(r.interval, 250*time.Millisecond)
+	}
+	if err := r.clock.Update(hlc.Timestamp(resp.Clock)); err != nil {
+		r.log.Warn("the placement driver's clock is too far ahead", "error", err)
+	}
+	r.last.Store(time.Now().UnixNano())
+	r.act(resp)
+	if resp.NextMs > 0 {
+		return min(r.interval, time.Duration(resp.NextMs)*time.Millisecond)
+	}
+	return r.interval
+}
+
+func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatRequest {
+	req := &locuspb.HeartbeatRequest{Node: r.self(), MapVersion: r.cmap.Version()}
+	for _, i := range ranges {
+		req.Holding = append(req.Holding, uint64(i.Descriptor.ID))
+		if i.Leaseholder {
+			req.Leading = append(req.Leading, reportOf(i))
+		}
+	}
+	// Last, so that two reports in a row are ordered by it.
+	req.Clock = uint64(r.clock.Now())
+	return req
+}
+
+func reportOf(i raftstore.RangeInfo) *locuspb.RangeReport {
+	out := &locuspb.RangeReport{
+		Descriptor_: api.DescriptorToProto(i.Descriptor), Term: uint64(i.Term), Applied: uint64(i.Applied),
+		ApproxBytes: i.Bytes, ApproxRecords: i.Records,
+	}
+	for _, p := range i.Progress {
+		out.Progress = append(out.Progress, &locuspb.ReplicaProgress{ReplicaId: uint64(p.Replica), Match: uint64(p.Match), Active: p.Active})
+	}
+	return out
+}
+
+// routesOf is what the replicas here know, as routes.
+func routesOf(ranges []raftstore.RangeInfo) []api.Route {
+	out := make([]api.Route, 0, len(ranges))
+	for _, i := range ranges {
+		if i.Descriptor != nil {
+			out = append(out, api.Route{Descriptor: i.Descriptor, Leaseholder: i.Leader, Term: i.Term, Bytes: i.Bytes, Records: i.Records})
+		}
+	}
+	return out
+}
+
+// act does what an answer says.
+func (r *reporter) act(resp *locuspb.HeartbeatResponse) {
+	r.cmap.Apply(resp)
+	if len(resp.Nodes) > 0 {
+		r.learned(resp.Nodes)
+	}
+	for _, g := range resp.Gone {
+		r.log.Info("replica is gone", "range", g.RangeId)
+		r.store.RemoveReplica(ids.RangeID(g.RangeId), ids.ReplicaID(g.NextReplicaId))
+	}
+	for _, op := range resp.Operators {
+		r.operate(op)
+	}
+}
+
+// operate runs one operator, unless one of its range is under way: the driver hands an operator out again
+// until it sees the effect.
+func (r *reporter) operate(op *locuspb.Operator) {
+	if _, busy := r.running.LoadOrStore(op.RangeId, true); busy {
+		return
+	}
+	select {
+	case r.operators <- struct{}{}:
+	default:
+		r.running.Delete(op.RangeId)
+		return
+	}
+	r.log.Debug("operator", "range", op.RangeId, "reason", op.Reason)
+	r.store.RunOperator(op, func(err error) {
+		<-r.operators
+		r.running.Delete(op.RangeId)
+		if err != nil {
+			r.log.Debug("operator refused", "range", op.RangeId, "reason", op.Reason, "error", err)
+		}
+		r.refresh()
+	})
+}
+
+// digestOf changes when something of the replicas changes that others route by.
+func digestOf(ranges []raftstore.RangeInfo) uint64 {
+	const prime = 1099511628211 // FNV-1a, over words
+	h := uint64(14695981039346656037)
+	mix := func(v uint64) { h = (h ^ v) * prime }
+	for _, i := range ranges {
+		if i.Descriptor == nil {
+			continue
+		}
+		mix(uint64(i.Descriptor.ID))
+		mix(i.Descriptor.Epoch.Conf)
+		mix(i.Descriptor.Epoch.Bounds)
+		mix(uint64(i.Term))
+		mix(uint64(i.Leader))
+		if i.Leaseholder {
+			mix(1)
+		}
+	}
+	return h
+}

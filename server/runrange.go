@@ -1,0 +1,125 @@
+package server
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
+	"github.com/locuskv/locus/raftstore"
+	"github.com/locuskv/locus/udf"
+)
+
+// rangeRunner executes range functions on ranges of this node.
+type rangeRunner struct {
+	store      store
+	clock      *hlc.Clock
+	functions  *functions
+	dispatcher *dispatcher // for layouts
+	// slots bound how many ranges are worked on at a time: functions are CPU, and so is everything else here.
+	slots chan struct{}
+}
+
+func newRangeRunner(s store, clock *hlc.Clock, f *functions, d *dispatcher) *rangeRunner {
+	return &rangeRunner{store: s, clock: clock, functions: f, dispatcher: d, slots: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
+}
+
+// run executes one request; its errors are part of the answer.
+func (r *rangeRunner) run(ctx context.Context, req *locuspb.RunRangeRequest) *locuspb.RunRangeResponse {
+	resp, err := r.try(ctx, req)
+	if err != nil {
+		resp = &locuspb.RunRangeResponse{Error: api.ToProto(err)}
+	}
+	resp.Clock = uint64(r.clock.Now())
+	return resp
+}
+
+func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	// The timestamp comes from other leaseholders' clocks; this one must be past it to serve it.
+	if err := r.clock.Update(hlc.Timestamp(max(req.Clock, req.Timestamp))); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
+	defer cancel()
+	span := api.SpanFromProto(req.Span)
+	l, _, err := r.dispatcher.layout(ctx, span.Start, true)
+	if err != nil {
+		return nil, err
+	}
+	f, err := r.functions.resolve(ctx, req.Function, req.Version)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	view, err := openView(ctx, r.store, req)
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	acc, err := f.runnable.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
+	if err != nil {
+		return nil, err
+	}
+	defer acc.Close()
+	resp := &locuspb.RunRangeResponse{Version: f.version}
+	if err := fold(ctx, view, span, l, acc, resp); err != nil {
+		return nil, err
+	}
+	if resp.Accumulator, err = acc.Encode(ctx); err != nil {
+		return nil, err
+	}
+	resp.Fuel = acc.Fuel()
+	return resp, nil
+}
+
+// openView opens the range at the request's timestamp. A view that comes after the caller has gone is closed.
+func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest) (raftstore.View, error) {
+	type opened struct {
+		view raftstore.View
+		err  error
+	}
+	ch := make(chan opened, 1)
+	s.OpenView(ids.RangeID(req.RangeId), req.BoundsEpoch, hlc.Timestamp(req.Timestamp), func(v raftstore.View, err error) {
+		ch <- opened{v, err}
+	})
+	select {
+	case o := <-ch:
+		return o.view, o.err
+	case <-ctx.Done():
+		go func() {
+			if o := <-ch; o.err == nil {
+				o.view.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// fold hands every record of the span to the accumulator, and counts.
+func fold(ctx context.Context, view raftstore.View, span keys.Span, l keys.Layout, acc udf.Accumulator, resp *locuspb.RunRangeResponse) error {
+	var stopped error
+	err := view.Scan(span, l.HeaderLen(), func(batch []byte) bool {
+		if stopped = ctx.Err(); stopped != nil {
+			return false
+		}
+		if stopped = acc.Add(ctx, batch); stopped != nil {
+			return false
+		}
+		resp.Records += uint64(packed.Len(batch))
+		resp.Bytes += uint64(len(batch))
+		return true
+	})
+	if stopped != nil {
+		return stopped
+	}
+	return err
+}
