@@ -20,8 +20,6 @@ type slot struct {
 	e    *raftpb.Entry
 }
 
-func (s *slot) position() position { return position{segment: s.seg.id, offset: int64(s.off)} }
-
 // group is what the index knows of a group. Invariant: len(slots) == last - before.Index.
 type group struct {
 	id ids.RangeID

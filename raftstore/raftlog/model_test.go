@@ -200,7 +200,7 @@ func (h *history) write(id ids.RangeID, g *modelGroup) Write {
 	case n < 10:
 		h.appendTo(&w, g)
 	case n < 12:
-		hs := hardState(g.term, g.vote, uint64(g.last()))
+		hs := hardState(g.term, g.vote, h.rng.Uint64N(uint64(g.last())+1)) // a lower index must be ignored
 		if h.rng.IntN(2) == 0 {
 			hs = hardState(g.term+1, h.rng.Uint64N(3), g.commit)
 		}
@@ -211,7 +211,7 @@ func (h *history) write(id ids.RangeID, g *modelGroup) Write {
 	case n < 17:
 		w.Meta = []byte(strings.Repeat("m", h.rng.IntN(50)))
 	case n < 18:
-		w.Reset = &Position{Index: ids.Index(g.commit) + ids.Index(h.rng.IntN(20)), Term: ids.Term(g.term) + 1}
+		w.Reset = &Position{Index: ids.Index(g.commit) + 1 + ids.Index(h.rng.IntN(20)), Term: ids.Term(g.term) + 1}
 		w.HardState = hardState(g.term+1, 0, uint64(w.Reset.Index))
 	case n < 19:
 		w.Destroy = true

@@ -16,8 +16,8 @@ type Write struct {
 	// Write take effect all the same, so what belongs to the beginning alone goes into Create.
 	Create *Create
 	// Reset replaces the group's whole log: it now begins after Index at Term (a snapshot was applied), and all
-	// up to Index is committed. It makes the group where there is none. Resetting to below the commit index is
-	// an InvariantError.
+	// up to Index is committed. It makes the group where there is none. Ignored where the log begins just there
+	// already; any other place at or below the commit index is an InvariantError.
 	Reset *Position
 	// Entries follow each other and truncate whatever the group had at and after the first one's index. A gap, an
 	// index at or below the truncated position, or one that is already committed is an InvariantError. The log

@@ -112,7 +112,8 @@ func (g *staged) step(r *record) (keep bool, err error) {
 	case recordCreate:
 		return g.create(r), nil
 	case recordReset:
-		return true, g.resetTo(r.pos)
+		keep = !g.exists || r.pos != g.before
+		return keep, g.resetTo(r.pos)
 	case recordEntry:
 		return true, g.append(r.pos)
 	case recordMoved:
@@ -145,9 +146,14 @@ func (g *staged) create(r *record) bool {
 	return true
 }
 
+// resetTo: a snapshot is taken only beyond what is committed. One that is there already was applied again by a recovery;
+// what has been acknowledged on top of it stays (rule E2).
 func (g *staged) resetTo(p Position) error {
-	if g.exists && p.Index < g.commit {
-		return g.refuse("a snapshot at %d lies below the commit index", p.Index)
+	if g.exists && p == g.before {
+		return nil
+	}
+	if g.exists && p.Index <= g.commit {
+		return g.refuse("a snapshot at %d does not lie beyond the commit index", p.Index)
 	}
 	g.begin(p)
 	g.commit = p.Index
