@@ -45,10 +45,9 @@ func (t *storeTx) GetMany(keys [][]byte) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if found && value == nil {
-			value = []byte{} // nil says that the key does not exist
+		if found {
+			values[i] = append([]byte{}, value...) // nil says that the key does not exist
 		}
-		values[i] = value
 	}
 	return values, nil
 }

@@ -63,10 +63,9 @@ func (t *Tx) GetMany(keys [][]byte) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if found && value == nil {
-			value = []byte{}
+		if found {
+			values[i] = append([]byte{}, value...)
 		}
-		values[i] = value
 	}
 	return values, nil
 }
