@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
 )
 
 var (
-	simSeeds = flag.Int("placement.seeds", 60, "how many seeds the simulations play")
+	simSeeds = flag.Int("placement.seeds", 25, "how many seeds the simulations play")
 	simSeed  = flag.Uint64("placement.seed", 1, "the first of them")
 )
 
@@ -182,5 +183,94 @@ func TestGrowKillRevive(t *testing.T) {
 		w.revive(victim)
 		w.must(3*time.Minute, "balance", func() bool { return w.replicated(3) && w.balanced() && w.heldRight() })
 		w.quiet()
+	})
+}
+
+// TestChaos: stores die and return at random, up to two of five at a time, offices change, keyspaces come
+// and go. However it went, once all are back everything ends replicated, balanced and quiet.
+func TestChaos(t *testing.T) {
+	eachSeed(t, true, func(w *world) {
+		w.options.DeadAfter = 10 * time.Second
+		w.options.Grace = 6 * time.Second
+		for i := 2; i <= 5; i++ {
+			w.join(fmt.Sprintf("node-%d", i))
+		}
+		w.must(30*time.Second, "five nodes", func() bool { return len(w.stores) == 5 })
+		made := 0
+		for i := range 3 {
+			w.create(hashKeyspace(fmt.Sprintf("ks-%d", i), 4), func(*locuspb.Keyspace) { made++ })
+		}
+		w.must(time.Minute, "three voters everywhere", func() bool { return w.replicated(3) })
+		w.disturb(2 * time.Minute)
+		for id, s := range w.stores {
+			if !s.up {
+				w.revive(id)
+			}
+		}
+		w.must(2*time.Minute, "keyspaces", func() bool { return made == 3 })
+		w.must(3*time.Minute, "recovery", func() bool { return w.replicated(3) && w.balanced() && w.heldRight() })
+		w.quiet()
+	})
+}
+
+// disturb kills, revives and deposes.
+func (w *world) disturb(d time.Duration) {
+	for end := w.now + d; w.now < end; w.run(time.Duration(w.rng.IntN(8000)) * time.Millisecond) {
+		id := ids.StoreID(1 + w.rng.IntN(5))
+		down := 0
+		for _, s := range w.stores {
+			if !s.up {
+				down++
+			}
+		}
+		switch s := w.stores[id]; {
+		case w.rng.IntN(4) == 0:
+			w.depose()
+		case !s.up:
+			w.revive(id)
+		case down < 2:
+			w.kill(id)
+		}
+	}
+}
+
+// TestDropUnderLoss: a dropped keyspace's name is free at once, its data goes away in steps, and the next
+// driver goes on.
+func TestDropUnderLoss(t *testing.T) {
+	eachSeed(t, true, func(w *world) {
+		w.erased = 20_000
+		var first *locuspb.Keyspace
+		w.run(time.Second)
+		w.create(hashKeyspace("a", 3), func(ks *locuspb.Keyspace) { first = ks })
+		w.must(time.Minute, "keyspace", func() bool { return first != nil })
+		w.join("node-2")
+		w.join("node-3")
+		w.dropUntil("a")
+		w.must(time.Minute, "drop", func() bool { return w.records[string(spaceKey("a"))] == nil })
+		w.must(time.Minute, "three voters everywhere", func() bool { return w.replicated(3) })
+		w.depose()
+		var second *locuspb.Keyspace
+		w.create(hashKeyspace("a", 2), func(ks *locuspb.Keyspace) { second = ks })
+		w.must(time.Minute, "the name again", func() bool { return second != nil })
+		if second.Id <= first.Id {
+			w.fail("keyspace id %d after %d", second.Id, first.Id)
+		}
+		w.must(2*time.Minute, "burial", func() bool {
+			_, left := w.records[string(droppedKey(first.Id))]
+			return !left && w.erased == 0
+		})
+	})
+}
+
+func (w *world) dropUntil(name string) {
+	retry := func() { w.after(200*time.Millisecond, func() { w.dropUntil(name) }) }
+	if w.driver == nil {
+		retry()
+		return
+	}
+	w.driver.DropKeyspace(name, func(err error) {
+		if err != nil && api.CodeOf(err) != api.CodeKeyspaceNotFound {
+			retry()
+		}
 	})
 }
