@@ -29,6 +29,8 @@ func (s *Store) checkpoint(extra raftlog.Batch, durable func()) {
 // checkpointNow cuts. REQUIRES: the apply queue, everything published, no ingest half done.
 func (s *Store) checkpointNow(extra raftlog.Batch, durable func()) {
 	cut := &locuspb.Checkpoint{Seq: uint64(s.applier.seq), Clock: uint64(s.clock.Last())}
+	discard := s.holds.windowStart(s.clock.Wall(), s.opts.Retention)
+	cut.Discard = uint64(discard)
 	applied := make(map[ids.RangeID]appliedState)
 	for _, r := range s.allReplicas() {
 		if r.apply.desc == nil || r.snapshot().gone {
@@ -52,7 +54,7 @@ func (s *Store) checkpointNow(extra raftlog.Batch, durable func()) {
 		}
 		extra.Store = append(extra.Store, raftlog.StoreRecord{Kind: recordCheckpoint, Value: mustMarshal(cut)})
 		s.logWriter.append(&appendTask{extra: extra, durable: func() {
-			s.holds.setCheckpoint(ids.Seq(cut.Seq))
+			s.holds.checkpointed(ids.Seq(cut.Seq), discard)
 			s.metrics.checkpoint()
 			if durable != nil {
 				durable()

@@ -24,10 +24,13 @@ type holds struct {
 	undone []seqInterval
 	// checkpoint is never passed: recovery goes back to it.
 	checkpoint ids.Seq
+	// permitted is the discard sequence that the newest checkpoint names. It is not passed either: after a restart
+	// it is all that is known of what the engine may have dropped.
+	permitted ids.Seq
 }
 
-func newHolds(checkpoint ids.Seq, undone []seqInterval) *holds {
-	return &holds{held: make(map[ids.Seq]int), checkpoint: checkpoint, undone: undone}
+func newHolds(checkpoint, discard ids.Seq, undone []seqInterval) *holds {
+	return &holds{held: make(map[ids.Seq]int), checkpoint: checkpoint, discard: discard, permitted: discard, undone: undone}
 }
 
 // acquire holds the sequence that shows what seq showed to a reader of newest data: seq itself, or the discard
@@ -67,14 +70,30 @@ func (h *holds) sample(now hlc.Timestamp, seq ids.Seq) {
 	h.mu.Unlock()
 }
 
-func (h *holds) setCheckpoint(seq ids.Seq) {
+// checkpointed says that a checkpoint at seq, which names a discard sequence, is durable.
+func (h *holds) checkpointed(seq, discard ids.Seq) {
 	h.mu.Lock()
 	h.checkpoint = max(h.checkpoint, seq)
+	h.permitted = max(h.permitted, discard)
 	h.mu.Unlock()
 }
 
 // advance moves the discard sequence as far as it may go and returns it.
-func (h *holds) advance(now hlc.Timestamp, retention time.Duration) ids.Seq {
+func (h *holds) advance() ids.Seq {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := min(h.permitted, h.checkpoint)
+	for seq := range h.held {
+		d = min(d, seq)
+	}
+	h.discard = max(h.discard, clampUndone(d, h.undone))
+	h.undone = slices.DeleteFunc(h.undone, func(u seqInterval) bool { return u.hi <= h.discard })
+	return h.discard
+}
+
+// windowStart is what the store had when its clock passed now - retention: nothing below it is worth keeping for
+// timestamps that can still be read. It never falls.
+func (h *holds) windowStart(now hlc.Timestamp, retention time.Duration) ids.Seq {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	start := now.Add(-retention)
@@ -83,18 +102,10 @@ func (h *holds) advance(now hlc.Timestamp, retention time.Duration) ids.Seq {
 		i++
 	}
 	h.window = slices.Delete(h.window, 0, i)
-	d := h.discard
 	if len(h.window) > 0 && h.window[0].ts <= start {
-		d = h.window[0].seq
+		return max(h.permitted, clampUndone(h.window[0].seq, h.undone))
 	}
-	d = min(d, h.checkpoint)
-	for seq := range h.held {
-		d = min(d, seq)
-	}
-	d = clampUndone(d, h.undone)
-	h.discard = max(h.discard, d)
-	h.undone = slices.DeleteFunc(h.undone, func(u seqInterval) bool { return u.hi <= h.discard })
-	return h.discard
+	return h.permitted
 }
 
 func (h *holds) undoneIntervals() []seqInterval {

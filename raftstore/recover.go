@@ -45,8 +45,8 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.holds = newHolds(ids.Seq(cut.Seq), undone)
-	s.engine.SetDiscard(0)
+	s.holds = newHolds(ids.Seq(cut.Seq), ids.Seq(cut.Discard), undone)
+	s.engine.SetDiscard(ids.Seq(cut.Discard))
 	s.applier = newApplier(s, seq)
 	s.logWriter = newLogWriter(s)
 	s.disk = s.exec.NewQueue(QueueDisk)
@@ -86,10 +86,9 @@ func (s *Store) undo(cut *locuspb.Checkpoint) (ids.Seq, []seqInterval, error) {
 		undone = append(undone, seqInterval{lo: ids.Seq(u.Lo), hi: ids.Seq(u.Hi)})
 	}
 	from, have := ids.Seq(cut.Seq), s.engine.MaxSeq()
-	if have < from {
-		return 0, nil, &CorruptStoreError{Reason: fmt.Sprintf("the engine ends at sequence %d, before the checkpoint at %d", have, from)}
-	}
-	if have == from {
+	// NB: the engine's highest sequence may be below the checkpoint's: a newest version that deleted something may
+	// have been dropped. That nothing else is missing shows when the checkpoint's indices are compared.
+	if have <= from {
 		return from, undone, nil
 	}
 	last, err := s.engine.Undo(from)

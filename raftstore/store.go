@@ -194,7 +194,7 @@ func (s *Store) Tick() {
 func (s *Store) housekeeping() {
 	now := s.clock.Wall()
 	s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
-	s.engine.SetDiscard(s.holds.advance(now, s.opts.Retention))
+	s.engine.SetDiscard(s.holds.advance())
 	s.checkpointDue()
 	if n := s.metrics.appends.Load(); n == s.appended {
 		s.logWriter.run(func() {
