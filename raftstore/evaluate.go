@@ -51,7 +51,7 @@ func (b *batch) command(c *command) {
 	}
 	sess := c.req.Session
 	if sess != nil {
-		prior, err := b.q.sessions.check(sess, b.entry.TS, b.q.r.store.clock.MaxOffset())
+		prior, err := b.q.sessions.check(sess, b.entry.TS, b.q.r.store.clock.MaxOffset(), b.q.r.store.opts.MaxSessionBytes)
 		if err != nil {
 			c.fail(err)
 			return

@@ -59,6 +59,9 @@ type Options struct {
 	// larger. Defaults 1,024 and 1 MiB.
 	MaxEntryCommands int
 	MaxEntryBytes    int
+	// MaxSessionBytes bounds a range's session table; beyond it new commands are refused, never old ones forgotten
+	// (rule B3). Default 2 MiB.
+	MaxSessionBytes int
 	// MaxInflightEntries bounds the entries that are proposed and not applied, per range. Default 4.
 	MaxInflightEntries int
 
@@ -100,6 +103,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxCommandBytes, 2<<20)
 	setDefault(&o.MaxEntryCommands, 1024)
 	setDefault(&o.MaxEntryBytes, 1<<20)
+	setDefault(&o.MaxSessionBytes, 2<<20)
 	setDefault(&o.MaxInflightEntries, 4)
 	setDefault(&o.MaxMessageBytes, 512<<10)
 	setDefault(&o.MaxApplyBytes, 16<<20)
@@ -135,7 +139,7 @@ func (o *Options) Validate() error {
 	}
 	// An entry that the engine refuses would be refused by every replica for ever (rule A6).
 	limits := o.Engine.Limits()
-	if need := int64(o.MaxEntryBytes+o.MaxCommandBytes) + 2*maxSessionBytes; limits.MaxBatchBytes < need {
+	if need := int64(o.MaxEntryBytes + o.MaxCommandBytes + 2*o.MaxSessionBytes); limits.MaxBatchBytes < need {
 		return fmt.Errorf("raftstore: the engine takes batches of %d bytes, entries may need %d", limits.MaxBatchBytes, need)
 	}
 	return nil

@@ -20,9 +20,6 @@ const SessionWindow = time.Hour
 const (
 	// maxKeptResult is the largest result that is kept for a retry (rule B3).
 	maxKeptResult = 4 << 10
-	// maxSessionBytes bounds a range's session table; beyond it new commands are refused, never old ones
-	// forgotten (rule B3).
-	maxSessionBytes = 4 << 20
 	// sessionOverhead is what a session costs beside its results, and a result beside its bytes.
 	sessionOverhead = 64
 	// maxExpiredPerEntry bounds the sessions that one entry may drop.
@@ -244,7 +241,7 @@ func (t *sessionTable) expire(now hlc.Timestamp, maxOffset time.Duration) []loca
 
 // check judges a command before it is evaluated at timestamp now. A result means that the command has
 // taken effect already.
-func (t *sessionTable) check(p *locuspb.Session, now hlc.Timestamp, maxOffset time.Duration) (*sessionResult, error) {
+func (t *sessionTable) check(p *locuspb.Session, now hlc.Timestamp, maxOffset time.Duration, maxBytes int) (*sessionResult, error) {
 	id, err := parseSessionID(p)
 	if err != nil {
 		return nil, err
@@ -264,7 +261,7 @@ func (t *sessionTable) check(p *locuspb.Session, now hlc.Timestamp, maxOffset ti
 	if now > first.Add(SessionWindow) {
 		return nil, api.ErrSessionExpired
 	}
-	if t.bytes > maxSessionBytes {
+	if t.bytes > maxBytes {
 		return nil, &api.OverloadedError{What: "session table", RetryAfter: time.Second}
 	}
 	return nil, nil
@@ -277,9 +274,9 @@ func parseSessionID(p *locuspb.Session) (sessionID, error) {
 	return sessionID(p.Id), nil
 }
 
-// splitSessions is the parent's table as one record per session, for the child (rule B5). It reads the
-// parent's records in key order, so every replica writes the same.
-func splitSessions(e engine.Engine, parent ids.RangeID, seq ids.Seq) ([]localWrite, error) {
+// splitSessions is the parent's table as one record per session, for the child (rule B5), named by base. It
+// reads the parent's records in key order, so every replica writes the same.
+func splitSessions(e engine.Engine, parent ids.RangeID, seq ids.Seq, base uint64) ([]localWrite, error) {
 	it := e.NewIterator(engine.IterOptions{Span: localSpan(parent, suffixSession), Seq: seq})
 	defer it.Close()
 	var (
@@ -301,7 +298,7 @@ func splitSessions(e engine.Engine, parent ids.RangeID, seq ids.Seq) ([]localWri
 			}
 			return 0
 		})
-		out = append(out, localWrite{Suffix: sessionSuffix(current, 0), Value: merged.encode()})
+		out = append(out, localWrite{Suffix: sessionSuffix(current, base), Value: merged.encode()})
 	}
 	for ; it.Valid(); it.Next() {
 		sid, _, err := parseSessionKey(it.Key())

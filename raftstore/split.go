@@ -69,10 +69,15 @@ func (a *applier) planChild(o *outcome) ([]engine.Op, error) {
 		c.removed, c.tombstone = true, max(next, c.desc.NextReplica)
 		return nil, nil
 	}
-	half := &o.r.apply.state
-	c.state = appliedState{Index: initialIndex, Term: initialTerm, TS: o.entry.TS, Closed: o.entry.TS, Bytes: half.Bytes / 2, Records: half.Records / 2}
+	// The count of accepted entries goes on from the parent's: it names session records, and the child's first
+	// must not take the place of an inherited one.
+	from := &o.applied
+	c.state = appliedState{
+		Index: initialIndex, Term: initialTerm, Count: from.Count, TS: o.entry.TS, Closed: o.entry.TS,
+		Bytes: from.Bytes / 2, Records: from.Records / 2,
+	}
 	c.history = parent.history.child(parent.id, c.desc.ID, o.seq)
-	sessions, err := splitSessions(a.s.engine, parent.id, o.seq-1)
+	sessions, err := splitSessions(a.s.engine, parent.id, o.seq-1, from.Count-1)
 	if err != nil {
 		return nil, err
 	}

@@ -540,7 +540,7 @@ func (s *Store) createLocked(id ids.RangeID, self ids.ReplicaID, span keys.Span,
 		}
 	}
 	if !keep {
-		b.Groups = append(b.Groups, raftlog.Write{Group: id, Meta: meta.encode()})
+		b.Groups = append(b.Groups, raftlog.Write{Group: id, Create: &raftlog.Create{Meta: meta.encode()}})
 	}
 	s.logWriter.append(&appendTask{extra: b, durable: func() { r.start(false) }})
 	return r

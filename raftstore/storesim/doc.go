@@ -1,0 +1,13 @@
+// Package storesim runs whole clusters of raftstore stores, with clients and faults, in one goroutine from one seed.
+//
+// What runs is production's code but for four parts: the executor (internal/sim instead of a pool of workers), the
+// network, the clock, and the disks (vfs.Memory under the real log, engine.Memory instead of Badger). Crashes lose
+// what was not synced, in part; messages are lost, doubled, delayed and reordered; stores are cut off one way or both.
+//
+// A run ends with the faults healed, every store up and everything at rest. Then replicas must hold equal state (I2),
+// descriptors tile the key space (I3), the history of each key is linearizable (P1, judged by porcupine) and a
+// counter has counted every acknowledged call once (P4). One leader per term (I1) is checked throughout, and the
+// store's own invariants stop a run at once.
+//
+// Start reading at run.go.
+package storesim
