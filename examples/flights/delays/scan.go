@@ -78,11 +78,11 @@ const (
 // REQUIRES: len(v) >= minValue.
 func fixedDelay(v []byte) (delay int, odd uint64) {
 	v = v[:minValue]
-	odd = binary.LittleEndian.Uint64(v) ^ wordDate |
-		binary.LittleEndian.Uint64(v[8:])&maskYear ^ wordYear |
-		binary.LittleEndian.Uint64(v[16:])&maskDay ^ wordDay |
-		uint64(binary.LittleEndian.Uint16(v[25:])) ^ wordQuote |
-		binary.LittleEndian.Uint64(v[27:]) ^ wordDelay
+	odd = (binary.LittleEndian.Uint64(v) ^ wordDate) |
+		(binary.LittleEndian.Uint64(v[8:])&maskYear ^ wordYear) |
+		(binary.LittleEndian.Uint64(v[16:])&maskDay ^ wordDay) |
+		(uint64(binary.LittleEndian.Uint16(v[25:])) ^ wordQuote) |
+		(binary.LittleEndian.Uint64(v[27:]) ^ wordDelay)
 	negative := (uint64(v[delayAt]^'-') - 1) >> 63
 	word := binary.LittleEndian.Uint64(v[delayAt+int(negative&1):])
 	// Digits become 0...9; the first byte that is none gets its high bit set (carries only go upwards).
@@ -106,8 +106,8 @@ func originOf(key []byte) ([]byte, bool) {
 	return key[:i], true
 }
 
-// delayOf finds the number under "delay" at the top level of a JSON object. It trusts the rest of the
-// object to be JSON, and takes the last delay if there are several, as encoding/json does.
+// delayOf finds the number under "delay" at the top level of a JSON object. It trusts the value to be
+// JSON, and takes the first delay if there are several.
 func delayOf(value []byte) (delay int, ok bool) {
 	depth := 0
 	for i := 0; i < len(value); i++ {
@@ -123,14 +123,12 @@ func delayOf(value []byte) (delay int, ok bool) {
 			}
 			colon := skipSpace(value, end)
 			if depth == 1 && string(value[i:end]) == `"delay"` && colon < len(value) && value[colon] == ':' {
-				if delay, ok = parseDelay(value[skipSpace(value, colon+1):]); !ok {
-					return 0, false
-				}
+				return parseDelay(value[skipSpace(value, colon+1):])
 			}
 			i = end - 1
 		}
 	}
-	return delay, ok && depth == 0
+	return 0, false
 }
 
 // stringEnd is the index after the string that begins at i; -1 if it has no end.
