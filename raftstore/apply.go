@@ -264,7 +264,7 @@ func (a *applier) publish(o *outcome) {
 	r.update(func(s *replicaState) {
 		s.applied, s.visible = o.applied, o.seq
 		if o.desc != nil {
-			s.desc = o.desc
+			s.desc, s.peers = o.desc, nil
 		}
 		if o.child != nil {
 			s.frozen = false

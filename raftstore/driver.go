@@ -371,7 +371,7 @@ func (r *Replica) closeQuiet() {
 		return
 	}
 	r.raft.idleTicks = 0
-	r.seq.submit(&command{closeTo: r.store.clock.Now(), done: func(*locuspb.Response) {}})
+	r.seq.submit(&command{closeNow: true, done: func(*locuspb.Response) {}})
 }
 
 // transfer hands the lead to a replica.

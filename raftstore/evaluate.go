@@ -45,7 +45,7 @@ func (b *batch) command(c *command) {
 	if b.failed != nil {
 		return
 	}
-	if c.closeTo != 0 {
+	if c.closeTo != 0 || c.closeNow {
 		b.close(c)
 		return
 	}
@@ -94,6 +94,9 @@ func (b *batch) close(c *command) {
 		return
 	}
 	b.entry.Closed = max(b.entry.Closed, c.closeTo)
+	if c.closeNow {
+		b.entry.Closed = b.entry.TS
+	}
 	b.closing = true
 	b.settle(c, &locuspb.Response{Timestamp: uint64(b.entry.TS)})
 }

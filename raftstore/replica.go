@@ -64,7 +64,7 @@ type replicaState struct {
 	ingesting bool
 	// gone: the replica was removed; its data is being wiped.
 	gone bool
-	// peers are the stores that messages of replicas came from, for answers while there is no descriptor.
+	// peers are the stores of replicas that the descriptor does not have (see notePeer).
 	peers map[ids.ReplicaID]ids.StoreID
 	// progress is the leader's view of the followers, refreshed on ticks.
 	progress  []ReplicaProgress

@@ -17,6 +17,8 @@ type command struct {
 	req *locuspb.Request // a write or a call; nil for the store's own commands
 	// closeTo asks for an entry that closes this timestamp (0: none).
 	closeTo hlc.Timestamp
+	// closeNow asks for an entry that closes its own timestamp.
+	closeNow bool
 	// change makes the command a descriptor change, which goes alone (rule A2).
 	change *descriptorChange
 	bytes  int

@@ -546,11 +546,20 @@ func (s *Store) createLocked(id ids.RangeID, self ids.ReplicaID, span keys.Span,
 	return r
 }
 
-// notePeer remembers which store a replica writes from.
+// maxPeers bounds what notePeer remembers.
+const maxPeers = 64
+
+// notePeer remembers which store a replica writes from, where the descriptor does not tell: there is none yet, or
+// it is so old that the leader is not in it.
 func (st *replicaState) notePeer(env *locuspb.RaftEnvelope) {
 	from, store := ids.ReplicaID(env.FromReplica), ids.StoreID(env.FromStore)
-	if st.desc != nil || st.peers[from] == store {
+	if st.peers[from] == store || len(st.peers) >= maxPeers {
 		return
+	}
+	if st.desc != nil {
+		if _, ok := st.desc.Replica(from); ok {
+			return
+		}
 	}
 	if st.peers == nil {
 		st.peers = make(map[ids.ReplicaID]ids.StoreID)

@@ -26,6 +26,8 @@ type Client struct {
 	busy bool
 	wake time.Duration // 0: none is scheduled
 	left int
+	// think is the longest pause between two operations.
+	think time.Duration
 	// History is what porcupine judges.
 	History []Event
 	process int
@@ -54,10 +56,10 @@ type output struct {
 }
 
 // NewClient makes a client that will run some operations on registers and on a counter.
-func NewClient(c *Cluster, id, ops int, keys [][]byte, counterKey []byte) *Client {
+func NewClient(c *Cluster, id, ops int, think time.Duration, keys [][]byte, counterKey []byte) *Client {
 	rng := rand.New(rand.NewPCG(c.W.Rand.Uint64(), uint64(id)))
 	return &Client{
-		c: c, id: id, left: ops, keys: keys, ctr: counterKey, process: id,
+		c: c, id: id, left: ops, think: think, keys: keys, ctr: counterKey, process: id,
 		core: clientcore.New(clientcore.Options{Rand: rng}),
 	}
 }
@@ -179,7 +181,7 @@ func (cl *Client) finished(in input, key []byte, begin time.Duration, d clientco
 		}
 	}
 	cl.busy = false
-	w.After(w.Between(0, 20*time.Millisecond), "client", cl.next)
+	w.After(w.Between(0, cl.think), "client", cl.next)
 }
 
 func uncertain(err error) bool {

@@ -95,7 +95,7 @@ func (r *run) play() error {
 	}
 	r.counter = layout.Encode([]byte("key-00-counter"))
 	for i := range r.Clients {
-		r.clients = append(r.clients, NewClient(c, i+1, r.Ops, r.keys, r.counter))
+		r.clients = append(r.clients, NewClient(c, i+1, r.Ops, 2*r.Chaos/time.Duration(r.Ops), r.keys, r.counter))
 	}
 	r.chaos = true
 	r.drive()
@@ -161,7 +161,7 @@ func (r *run) settle() error {
 
 // read gets a key through a fresh client.
 func (r *run) read(key []byte) ([]byte, error) {
-	cl := NewClient(r.c, 9999, 0, nil, nil)
+	cl := NewClient(r.c, 9999, 0, 0, nil, nil)
 	cl.busy = true
 	var done *clientcore.Done
 	w := r.c.W
