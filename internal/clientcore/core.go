@@ -60,6 +60,7 @@ func (o *Options) setDefaults() {
 	dur(&o.RetryMax, 250*time.Millisecond)
 	dur(&o.AttemptTimeout, 3*time.Second)
 	dur(&o.ClockAge, time.Minute)
+	o.RetryMax = max(o.RetryMax, o.RetryMin)
 	o.Sessions = min(o.Sessions, 256)
 	if o.Session == (SessionID{}) {
 		for i := range o.Session {

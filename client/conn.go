@@ -1,0 +1,163 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/locuskv/locus/api/locuspb"
+)
+
+// Sizes of connections. A frame of answers is at most a page of a scan (8 MiB) and its neighbours.
+const (
+	maxMessage   = 32 << 20
+	bufferSize   = 128 << 10
+	streamWindow = 4 << 20
+	connWindow   = 16 << 20
+	dialTimeout  = 2 * time.Second
+)
+
+// traffic counts the bytes of all connections, as the network sees them.
+type traffic struct {
+	sent, received atomic.Uint64
+}
+
+// countingConn counts below TLS and HTTP/2. A gRPC stats handler would count above them, and cost more.
+type countingConn struct {
+	net.Conn
+	traffic *traffic
+}
+
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.traffic.received.Add(uint64(n))
+	return n, err
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.traffic.sent.Add(uint64(n))
+	return n, err
+}
+
+// conns are the connections of a DB, one per address.
+type conns struct {
+	opts    []grpc.DialOption
+	traffic traffic
+
+	mu struct {
+		sync.Mutex
+		byAddr map[string]*grpc.ClientConn
+		closed bool
+	}
+}
+
+func newConns(t *tls.Config) *conns {
+	c := &conns{}
+	c.mu.byAddr = make(map[string]*grpc.ClientConn)
+	creds := insecure.NewCredentials()
+	if t != nil {
+		creds = credentials.NewTLS(t)
+	}
+	c.opts = []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(c.dial),
+		grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(bufferSize),
+		grpc.WithWriteBufferSize(bufferSize),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableRetry(), // the core retries, and knows why
+		grpc.WithIdleTimeout(0), // streams stay open
+		grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: dialTimeout,
+		}),
+	}
+	return c
+}
+
+func (c *conns) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &countingConn{Conn: conn, traffic: &c.traffic}, nil
+}
+
+// get returns the connection to an address, which may still have to be made.
+func (c *conns) get(addr string) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		return nil, ErrClosed
+	}
+	if cc := c.mu.byAddr[addr]; cc != nil {
+		return cc, nil
+	}
+	// "passthrough" leaves names to the dialer, so that each attempt resolves them anew.
+	cc, err := grpc.NewClient("passthrough:///"+addr, c.opts...)
+	if err != nil {
+		return nil, &InvalidArgumentError{Reason: "address " + addr + ": " + err.Error()}
+	}
+	c.mu.byAddr[addr] = cc
+	return cc, nil
+}
+
+// keep closes the connections to addresses that are not in the set.
+func (c *conns) keep(addrs map[string]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for addr, cc := range c.mu.byAddr {
+		if !addrs[addr] {
+			delete(c.mu.byAddr, addr)
+			_ = cc.Close()
+		}
+	}
+}
+
+func (c *conns) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.closed = true
+	for addr, cc := range c.mu.byAddr {
+		delete(c.mu.byAddr, addr)
+		_ = cc.Close()
+	}
+}
+
+// ready waits until the connection stands, so that whoever fails here knows that nothing was sent.
+func ready(ctx context.Context, cc *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	for {
+		s := cc.GetState()
+		switch s {
+		case connectivity.Ready:
+			return nil
+		case connectivity.Idle:
+			cc.Connect()
+		case connectivity.TransientFailure, connectivity.Shutdown:
+			return &UnavailableError{Reason: "no connection to " + cc.Target()}
+		}
+		if !cc.WaitForStateChange(ctx, s) {
+			return &UnavailableError{Reason: "no connection to " + cc.Target() + " in time"}
+		}
+	}
+}
+
+func service(cc *grpc.ClientConn) locuspb.LocusClient { return locuspb.NewLocusClient(cc) }
