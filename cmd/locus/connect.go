@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locuskv/locus/client"
+	"github.com/locuskv/locus/server"
+)
+
+// defaultAddress is where a node listens when it is told nothing.
+const defaultAddress = server.DefaultListen
+
+// talk is the body of a command that talks to a cluster.
+type talk func(ctx context.Context, db *client.DB, args []string) error
+
+// short makes a command's RunE of f, which asks one thing: all of it ends after --timeout.
+func (s *shell) short(f talk) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, cancel := s.limited(cmd.Context())
+		defer cancel()
+		return s.with(ctx, args, f)
+	}
+}
+
+// long makes a command's RunE of f, which takes as long as the data needs: --timeout bounds each request.
+func (s *shell) long(f talk) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error { return s.with(cmd.Context(), args, f) }
+}
+
+// limited ends ctx after --timeout.
+func (s *shell) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// with opens the cluster for f. A signal of the user ends f's context.
+func (s *shell) with(ctx context.Context, args []string, f talk) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	db, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	err = f(ctx, db, args)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		err = context.Canceled // whatever the interruption made of the request under way
+	}
+	return errors.Join(err, db.Close())
+}
+
+func (s *shell) open(ctx context.Context) (*client.DB, error) {
+	conf, err := s.clientTLS()
+	if err != nil {
+		return nil, err
+	}
+	timeout := s.timeout
+	if timeout == 0 {
+		timeout = never
+	}
+	return client.Open(ctx, client.Options{Addrs: s.addrs, TLS: conf, Timeout: timeout})
+}
+
+// never is a timeout that does not come.
+const never = 1000 * time.Hour
+
+// clientTLS is nil when no TLS flag is given.
+func (s *shell) clientTLS() (*tls.Config, error) {
+	if s.tls.ca == "" && s.tls.cert == "" && s.tls.key == "" {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13}
+	if s.tls.ca != "" {
+		pem, err := os.ReadFile(s.tls.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--tls-ca: %s holds no certificate", s.tls.ca)
+		}
+	}
+	if s.tls.cert != "" || s.tls.key != "" {
+		cert, err := tls.LoadX509KeyPair(s.tls.cert, s.tls.key)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}

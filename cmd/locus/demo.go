@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locuskv/locus/cmd/locus/internal/demo"
+)
+
+func (s *shell) demoCommand() *cobra.Command {
+	var o demo.Options
+	c := &cobra.Command{
+		Use: "demo", Short: "Show it all on real data: three nodes, functions, a crash",
+		Long: `Show what Locus does, on this machine, in less than a minute: start three nodes as processes, load 100,000
+flights, run a WebAssembly function over them where they lie, compare it with pulling every record, call functions
+on keys, kill the node that leads most ranges and start it again.
+
+Nothing stays behind, neither process nor file, unless --keep leaves the cluster running.`,
+		Example: "  locus demo\n  locus demo --keep\n  locus demo --file flights-3m.csv.gz",
+		Args:    exactly(0),
+	}
+	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the cluster running, and print how to use and to end it")
+	c.Flags().StringVar(&o.File, "file", "", "load this file of flights instead of the bundled sample (CSV, gzipped or not)")
+	c.Flags().Int64Var(&o.Rows, "rows", 0, "load at most so many flights; 0 all")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if o.Rows < 0 {
+			return fmt.Errorf("--rows %d is negative", o.Rows)
+		}
+		bin, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("finding this binary: %w", err)
+		}
+		o.Binary, o.Out, o.Progress = bin, s.out, s.progress()
+		return s.runDemo(cmd.Context(), o)
+	}
+	return c
+}
+
+// runDemo ends the demo, and all that is of it, on a signal. The signals stay caught until the cleanup is
+// done, so that an impatient second Ctrl-C does not leave processes behind; SIGPIPE is among them because
+// "locus demo | head" would otherwise end it in the middle.
+func (s *shell) runDemo(ctx context.Context, o demo.Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer signal.Stop(signals)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-done:
+		}
+	}()
+	err := demo.Run(ctx, o)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Canceled) {
+		return errors.Join(context.Canceled, err)
+	}
+	return err
+}

@@ -1,0 +1,147 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/locuskv/locus/client"
+	"github.com/locuskv/locus/cmd/locus/internal/output"
+	"github.com/locuskv/locus/cmd/locus/internal/progress"
+)
+
+// failure kills the node that leads most ranges while every range is written to, runs the job again, tells
+// how long writes paused, and brings the node back.
+func (d *demo) failure(ctx context.Context) error {
+	places, err := d.places(ctx)
+	if err != nil {
+		return err
+	}
+	victim, leads := busiest(places)
+	node, err := d.cluster.byStore(uint64(victim))
+	if err != nil {
+		return err
+	}
+	records, err := d.firstRecords(ctx)
+	if err != nil {
+		return err
+	}
+	w := startWatch(ctx, records, func(ctx context.Context, r record) error {
+		// What is written is what is there, so the job's answer must stay the same.
+		_, err := d.db.Keyspace(keyspace).Put(ctx, r.key, r.value)
+		return err
+	})
+	defer w.stop()
+	if err := w.awaitAcks(ctx); err != nil {
+		return err
+	}
+	d.cluster.killNode(node)
+	killed := time.Now()
+	d.say("killed %s (SIGKILL), which led %d of %d ranges", d.cluster.procs[node].name, leads, len(places))
+
+	again, err := d.run(ctx, "running it without that node")
+	if err != nil {
+		return fmt.Errorf("running the job after the kill: %w", err)
+	}
+	if err := d.check(again); err != nil {
+		return fmt.Errorf("after the kill: %w", err)
+	}
+	d.say("the job gives the same answer: it began at the kill and took %s", output.Duration(again.took))
+	if err := d.awaitWrites(ctx, w); err != nil {
+		return err
+	}
+	d.reportPause(w, places, victim, time.Since(killed))
+	return d.restart(ctx, node)
+}
+
+// places are the leaseholders of the ranges, in key order.
+func (d *demo) places(ctx context.Context) ([]client.StoreID, error) {
+	ranges, err := d.db.Keyspace(keyspace).Ranges(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing ranges: %w", err)
+	}
+	if len(ranges) != len(d.spans) {
+		return nil, fmt.Errorf("the keyspace has %d ranges, not %d", len(ranges), len(d.spans))
+	}
+	out := make([]client.StoreID, 0, len(ranges))
+	for _, r := range ranges {
+		out = append(out, r.Leaseholder)
+	}
+	return out, nil
+}
+
+// busiest is the store that leads most ranges; of several the one with the lowest number.
+func busiest(places []client.StoreID) (store client.StoreID, leads int) {
+	count := map[client.StoreID]int{}
+	for _, s := range places {
+		if s == 0 {
+			continue // not known just now
+		}
+		count[s]++
+		if n := count[s]; n > leads || n == leads && s < store {
+			store, leads = s, n
+		}
+	}
+	return store, leads
+}
+
+// firstRecords are the first records of the ranges, in key order.
+func (d *demo) firstRecords(ctx context.Context) ([]record, error) {
+	ks := d.db.Keyspace(keyspace)
+	var out []record
+	for _, s := range d.spans {
+		found := false
+		for item, err := range ks.Scan(ctx, ks.Span(s.start, s.end), client.Limit(1)) {
+			if err != nil {
+				return nil, fmt.Errorf("reading the first record of a range: %w", err)
+			}
+			out = append(out, record{item.Key, item.Value})
+			found = true
+		}
+		if !found {
+			return nil, fmt.Errorf("the range from %q on is empty", s.start)
+		}
+	}
+	return out, nil
+}
+
+// awaitWrites waits until every range takes writes again.
+func (d *demo) awaitWrites(ctx context.Context, w *watch) error {
+	step := d.progress.Step("waiting for writes on every range", 0, progress.Things)
+	defer step.Done()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := w.awaitAcks(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("a range took no write for %s after the kill", patience)
+	}
+	return err
+}
+
+func (d *demo) reportPause(w *watch, places []client.StoreID, victim client.StoreID, since time.Duration) {
+	w.stop()
+	lost, acks := w.longest(func(i int) bool { return places[i] == victim })
+	other, _ := w.longest(func(i int) bool { return places[i] != victim })
+	d.say("writes to its ranges paused for %s at most, those to other ranges for %s (%s writes acknowledged, none failed, %s after the kill)",
+		output.Duration(lost), output.Duration(other), output.Count(acks), output.Duration(since))
+}
+
+// restart starts the node again and waits until it has caught up.
+func (d *demo) restart(ctx context.Context, node int) error {
+	p := d.cluster.procs[node]
+	step := d.progress.Step("starting it again", 0, progress.Things)
+	defer step.Done()
+	begun := time.Now()
+	if err := d.cluster.startNode(ctx, node); err != nil {
+		return err
+	}
+	ready := time.Since(begun)
+	step.Done()
+	if _, err := d.awaitHealthy(ctx, "waiting for it to catch up"); err != nil {
+		return err
+	}
+	d.say("started %s again: recovered its data in %s, caught up with the others after %s", p.name,
+		output.Duration(ready), output.Duration(time.Since(begun)))
+	return nil
+}

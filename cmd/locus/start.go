@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locuskv/locus/cmd/locus/internal/readiness"
+	"github.com/locuskv/locus/examples/functions"
+	"github.com/locuskv/locus/server"
+	"github.com/locuskv/locus/udf"
+)
+
+func (s *shell) startCommand() *cobra.Command {
+	var (
+		o     server.Options
+		level string
+	)
+	c := &cobra.Command{
+		Use: "start", Short: "Run a node",
+		Long: `Run a node until it is told to stop.
+
+Without --join, a node with an empty directory begins a cluster of its own. With --join it never does: it asks
+the given nodes to take it in. A directory remembers its cluster; the flags may stay the same at every start.
+
+SIGINT or SIGTERM stops the node in order: it hands its leases over and needs no recovery at the next start. A
+second signal ends it at once, which loses nothing that was acknowledged either.`,
+		Example: "  locus start --insecure\n" +
+			"  locus start --insecure --data n2 --listen 127.0.0.1:7401 --join 127.0.0.1:7400\n" +
+			"  locus start --listen 10.0.0.5:7400 --join 10.0.0.4:7400 --tls-ca ca.pem --tls-cert n5.pem --tls-key n5.key --gossip-key KEY",
+		Args: exactly(0),
+	}
+	f := c.Flags()
+	f.BoolVar(&o.Insecure, "insecure", false, "no TLS and no gossip key; only on loopback")
+	f.StringVar(&o.Data, "data", server.DefaultData, "the node's directory; made if missing")
+	f.StringVar(&o.Listen, "listen", server.DefaultListen, "HOST:PORT for clients and nodes; port 0 takes a free one")
+	f.StringVar(&o.Advertise, "advertise", "", "HOST or HOST:PORT at which others reach this node (default: where it listens)")
+	f.StringVar(&o.GossipListen, "gossip-listen", "", "HOST:PORT of membership gossip, TCP and UDP (default: the port of --listen + 10000)")
+	f.StringVar(&o.HTTPListen, "http-listen", "", "HOST:PORT on loopback of health checks and metrics (default: the port of --listen + 20000)")
+	f.StringSliceVar(&o.Join, "join", nil, "nodes of the cluster to join, HOST:PORT,...")
+	f.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip (LOCUS_GOSSIP_KEY)")
+	f.StringVar(&level, "log-level", "warn", "what is logged on standard error: debug, info, warn or error")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.TLS = server.TLSFiles{CA: s.tls.ca, Cert: s.tls.cert, Key: s.tls.key}
+		if o.GossipKey == "" {
+			o.GossipKey = s.getenv("LOCUS_GOSSIP_KEY")
+		}
+		if err := s.equip(&o, level); err != nil {
+			return err
+		}
+		return s.runNode(cmd.Context(), o)
+	}
+	return c
+}
+
+// equip gives a node what the flags don't: its functions, its version and its log.
+func (s *shell) equip(o *server.Options, level string) error {
+	var min slog.Level
+	if err := min.UnmarshalText([]byte(level)); err != nil {
+		return fmt.Errorf("--log-level %q is none of debug, info, warn and error", level)
+	}
+	registry, err := udf.NewRegistry(functions.All()...)
+	if err != nil {
+		return err
+	}
+	o.Functions = registry
+	o.Version = version().Version
+	o.Logger = slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: min}))
+	return nil
+}
+
+// errAtOnce ends a node that got a second signal.
+var errAtOnce = errors.New("stopped at once by a second signal; the next start recovers")
+
+// runNode runs a node until a signal, or until it can't go on.
+func (s *shell) runNode(ctx context.Context, o server.Options) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	// A signal while the node starts, for example while it waits for those it is to join, ends the start.
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	node, err := startUnlessSignalled(starting, cancel, signals, o)
+	if err != nil {
+		return err
+	}
+	if err := s.announce(node, o); err != nil {
+		return errors.Join(err, node.Stop(ctx))
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- node.Wait() }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("the node can't go on: %w", err)
+	case <-signals:
+	case <-ctx.Done():
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- node.Stop(context.WithoutCancel(ctx)) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-signals:
+		return errAtOnce
+	}
+}
+
+// startUnlessSignalled starts the node; a signal meanwhile cancels the start.
+func startUnlessSignalled(ctx context.Context, cancel func(), signals <-chan os.Signal, o server.Options) (*server.Node, error) {
+	type started struct {
+		node *server.Node
+		err  error
+	}
+	result := make(chan started, 1)
+	go func() {
+		n, err := server.Start(ctx, o)
+		result <- started{n, err}
+	}()
+	select {
+	case r := <-result:
+		return r.node, r.err
+	case <-signals:
+	}
+	cancel()
+	select {
+	case r := <-result:
+		if r.err != nil {
+			return nil, context.Canceled
+		}
+		return nil, errors.Join(context.Canceled, r.node.Stop(context.WithoutCancel(ctx)))
+	case <-signals:
+		return nil, errAtOnce
+	}
+}
+
+// announce says that the node serves, and where.
+func (s *shell) announce(n *server.Node, o server.Options) error {
+	data, err := filepath.Abs(o.Data)
+	if err != nil {
+		data = o.Data
+	}
+	b := readiness.Block{
+		Version: o.Version, ClusterID: n.ClusterID(), NodeID: n.NodeID(), StoreID: n.StoreID(),
+		Address: n.Addr(), Gossip: n.GossipAddr(), HTTP: n.HTTPAddr(), Data: data, Insecure: o.Insecure, PID: os.Getpid(),
+	}
+	if s.json() {
+		return b.WriteJSON(s.out)
+	}
+	return b.WriteText(s.out)
+}
