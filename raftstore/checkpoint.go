@@ -1,7 +1,10 @@
 package raftstore
 
 import (
+	"errors"
 	"slices"
+
+	"go.etcd.io/raft/v3"
 
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
@@ -73,14 +76,6 @@ func (s *Store) truncate(applied map[ids.RangeID]appliedState) {
 		}
 		r.post(raftInput{run: func() { r.truncate(st.Index) }})
 	}
-	s.logWriter.run(func() {
-		if s.stopped() {
-			return
-		}
-		if err := s.log.Compact(); err != nil {
-			s.fatal(err)
-		}
-	})
 }
 
 // truncate drops entries at and below what is durable in the engine, keeping some for followers that lag.
@@ -108,6 +103,9 @@ func (r *Replica) truncate(durable ids.Index) {
 		return
 	}
 	term, err := r.store.log.Term(r.id, to)
+	if errors.Is(err, raftlog.ErrNoGroup) || errors.Is(err, raft.ErrCompacted) {
+		return // a snapshot or the group's end was faster
+	}
 	if err != nil {
 		r.store.fatal(err)
 		return

@@ -39,16 +39,18 @@ func (s *Store) destroyNow(r *Replica, next ids.ReplicaID) {
 		return
 	}
 	s.metrics.removed()
+	s.setTombstone(r.id, next)
 	r.seq.stop(^ids.Term(0))
 	r.post(raftInput{run: func() {
 		r.raft.stopped = true
+		r.raft.blocked = nil
 		r.raft.reads.close(&api.RangeNotFoundError{Range: r.id})
+		// From here on the group writes nothing: its end is the last the log hears of it.
+		t := tombstoneRecord(r.id, next, span, initialized)
+		s.checkpoint(raftlog.Batch{Groups: []raftlog.Write{{Group: r.id, Destroy: true}}, Store: []raftlog.StoreRecord{t}}, func() {
+			s.wipe(r.id, next, span, initialized)
+		})
 	}})
-	s.setTombstone(r.id, next)
-	t := tombstoneRecord(r.id, next, span, initialized)
-	s.checkpoint(raftlog.Batch{Groups: []raftlog.Write{{Group: r.id, Destroy: true}}, Store: []raftlog.StoreRecord{t}}, func() {
-		s.wipe(r.id, next, span, initialized)
-	})
 }
 
 // wipeOrphan is for the data of a replica that was removed before it came into being here.

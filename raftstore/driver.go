@@ -406,6 +406,9 @@ func (r *Replica) append(m *raftpb.Message) {
 
 // ingestDone lets waiting appends follow an ingest.
 func (r *Replica) ingestDone() {
+	if r.raft.stopped {
+		return
+	}
 	r.raft.ingesting = false
 	blocked := r.raft.blocked
 	r.raft.blocked = nil

@@ -196,6 +196,14 @@ func (s *Store) housekeeping() {
 	s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
 	s.engine.SetDiscard(s.holds.advance())
 	s.checkpointDue()
+	s.logWriter.run(func() {
+		if s.stopped() {
+			return
+		}
+		if err := s.log.Compact(); err != nil {
+			s.fatal(err)
+		}
+	})
 	if n := s.metrics.appends.Load(); n == s.appended {
 		s.logWriter.run(func() {
 			if s.stopped() {

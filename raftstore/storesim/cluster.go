@@ -121,7 +121,7 @@ func (n *Node) ident() raftstore.Ident {
 }
 
 func (n *Node) openLog() (raftlog.Log, error) {
-	return raftlog.Open(raftlog.Options{FS: n.files, Dir: "/log", SegmentSize: 256 << 10, CacheBytes: 1 << 20})
+	return raftlog.Open(raftlog.Options{FS: n.files, Dir: "/log", SegmentSize: 16 << 10, CacheBytes: 64 << 10})
 }
 
 // Start opens the store and lets it run.
