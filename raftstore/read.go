@@ -1,8 +1,8 @@
 package raftstore
 
 import (
-	"bytes"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/locuskv/locus/api"
@@ -10,7 +10,6 @@ import (
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
-	"github.com/locuskv/locus/internal/packed"
 	"github.com/locuskv/locus/internal/topology"
 	"github.com/locuskv/locus/raftstore/engine"
 )
@@ -223,8 +222,11 @@ func (v *reading) fatalIf(err error) {
 	}
 }
 
-// defaultScanBytes bounds one scan response.
-const defaultScanBytes = 1 << 20
+// One scan response has this many bytes of records, or as many as the request allows up to a limit.
+const (
+	defaultScanBytes = 1 << 20
+	maxScanBytes     = 8 << 20
+)
 
 func (v *reading) scan(op *locuspb.ScanRequest) (*locuspb.Response, hlc.Timestamp, error) {
 	span := api.SpanFromProto(op.Span)
@@ -234,68 +236,35 @@ func (v *reading) scan(op *locuspb.ScanRequest) (*locuspb.Response, hlc.Timestam
 	if !v.desc.Span.ContainsSpan(span) {
 		return nil, 0, &api.EpochMismatchError{Range: v.r.id, Routes: v.r.store.routesOf(v.desc)}
 	}
-	limit, maxBytes := op.Limit, op.MaxBytes
-	if maxBytes == 0 || maxBytes > 8<<20 {
+	maxBytes := op.MaxBytes
+	if maxBytes == 0 || maxBytes > maxScanBytes {
 		maxBytes = defaultScanBytes
 	}
 	out := &locuspb.ScanResponse{ReadTimestamp: uint64(v.at)}
-	var (
-		batch  []byte
-		size   uint64
-		expiry hlc.Timestamp
-	)
-	err := v.each(span, op.Reverse, func(key []byte, val engine.Value) bool {
-		if (limit > 0 && out.Records == limit) || size >= maxBytes {
-			out.Resume = bytes.Clone(key)
-			if op.Reverse {
-				out.Resume = keys.Next(key)
-			}
-			return false
-		}
-		if val.Expires != 0 && (expiry == 0 || val.Expires < expiry) {
-			expiry = val.Expires
-		}
-		value := val.Data
-		if op.KeysOnly {
-			value = nil
-		}
-		before := len(batch)
-		batch = packed.Append(batch, key, value, val.Timestamp, val.Expires)
-		size += uint64(len(batch) - before)
-		out.Records++
-		if len(batch) >= packedBytes {
-			out.Batches, batch = append(out.Batches, batch), nil
-		}
-		return true
+	res, err := v.packed(engine.ScanOptions{
+		Span: dataSpan(span), Reverse: op.Reverse, Limit: int64(min(op.Limit, math.MaxInt64)), MaxBytes: int64(maxBytes),
+		KeysOnly: op.KeysOnly, Strip: 1,
+		Yield: func(batch []byte) bool {
+			out.Batches = append(out.Batches, batch)
+			return true
+		},
 	})
-	if len(batch) > 0 {
-		out.Batches = append(out.Batches, batch)
+	if err != nil {
+		return nil, 0, err
 	}
-	if limit > 0 && out.Records == limit {
-		out.Resume = nil
+	out.Records = uint64(res.Records)
+	if res.Resume != nil && (op.Limit == 0 || out.Records < op.Limit) {
+		out.Resume = res.Resume[1:]
 	}
-	return &locuspb.Response{Result: &locuspb.Response_Scan{Scan: out}}, expiry, err
+	return &locuspb.Response{Result: &locuspb.Response_Scan{Scan: out}}, res.MinExpiryAfter, nil
 }
 
-// each calls f with the living records of span, as global keys, until it returns false.
-func (v *reading) each(span keys.Span, reverse bool, f func(key []byte, val engine.Value) bool) error {
-	it := v.r.store.engine.NewIterator(engine.IterOptions{Span: dataSpan(span), Seq: v.seq, Reverse: reverse})
-	defer it.Close()
-	for ; it.Valid(); it.Next() {
-		val, err := engine.ParseValue(it.Value())
-		if err != nil {
-			v.fatalIf(err)
-			return err
-		}
-		if val.Expired(v.at) {
-			continue
-		}
-		if !f(it.Key()[1:], val) {
-			return nil
-		}
-	}
-	v.fatalIf(it.Err())
-	return it.Err()
+// packed scans at the reading's sequence. What the engine can't read is damage: the store stops.
+func (v *reading) packed(o engine.ScanOptions) (engine.ScanResult, error) {
+	o.Seq, o.At = v.seq, v.at
+	res, err := engine.ScanPacked(v.r.store.engine, o)
+	v.fatalIf(err)
+	return res, err
 }
 
 // openView is a reading that outlives the request, for functions.
@@ -319,18 +288,15 @@ func (o openView) Scan(span keys.Span, strip int, f func(batch []byte) bool) err
 	if !o.desc.Span.ContainsSpan(span) {
 		return &api.EpochMismatchError{Range: o.r.id, Routes: o.r.store.routesOf(o.desc)}
 	}
-	var batch []byte
-	stopped := false
-	err := o.each(span, false, func(key []byte, val engine.Value) bool {
-		batch = packed.Append(batch, key[min(strip, len(key)):], val.Data, val.Timestamp, val.Expires)
-		if len(batch) >= packedBytes {
-			stopped = !f(batch)
-			batch = batch[:0]
-		}
-		return !stopped
+	var buf []byte // one buffer for all batches: they are the callee's for the call only
+	_, err := o.packed(engine.ScanOptions{
+		Span: dataSpan(span), Strip: 1 + strip, Yield: f,
+		Buffer: func() []byte {
+			if buf == nil {
+				buf = make([]byte, 0, packedBytes)
+			}
+			return buf[:0]
+		},
 	})
-	if err == nil && !stopped && len(batch) > 0 {
-		f(batch)
-	}
 	return err
 }
