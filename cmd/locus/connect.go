@@ -50,14 +50,13 @@ func (s *shell) with(ctx context.Context, args []string, f talk) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	db, err := s.open(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(f(ctx, db, args), db.Close())
 	}
-	err = f(ctx, db, args)
-	if errors.Is(ctx.Err(), context.Canceled) {
-		err = context.Canceled // whatever the interruption made of the request under way
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return errInterrupted // whatever the interruption made of the request under way
 	}
-	return errors.Join(err, db.Close())
+	return err
 }
 
 func (s *shell) open(ctx context.Context) (*client.DB, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -43,14 +42,19 @@ Nothing stays behind, neither process nor file, unless --keep leaves the cluster
 }
 
 // runDemo ends the demo, and all that is of it, on a signal. The signals stay caught until the cleanup is
-// done, so that an impatient second Ctrl-C does not leave processes behind; SIGPIPE is among them because
-// "locus demo | head" would otherwise end it in the middle.
+// done, so that an impatient second Ctrl-C does not leave processes behind.
 func (s *shell) runDemo(ctx context.Context, o demo.Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
+	// While somebody is to be notified of SIGPIPE, a write to a closed pipe ("locus demo | head") fails
+	// instead of ending the process without its cleanup. The signal itself says nothing: it also comes for
+	// connections to a node that was killed.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
@@ -61,8 +65,8 @@ func (s *shell) runDemo(ctx context.Context, o demo.Options) error {
 		}
 	}()
 	err := demo.Run(ctx, o)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Canceled) {
-		return errors.Join(context.Canceled, err)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
 	}
 	return err
 }

@@ -45,13 +45,15 @@ func run(ctx context.Context, args []string, s streams) int {
 	return 0
 }
 
+// errInterrupted is what a user reads who ended a command by a signal.
+var errInterrupted = errors.New("interrupted")
+
 // failure is an error as one line.
 func failure(err error) string {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	if errors.Is(err, context.Canceled) {
-		text = "interrupted"
+	if errors.Is(err, errInterrupted) {
+		return errInterrupted.Error()
 	}
-	return text
+	return strings.Join(strings.Fields(err.Error()), " ")
 }
 
 func newRoot(s *shell) *cobra.Command {

@@ -133,9 +133,9 @@ func startUnlessSignalled(ctx context.Context, cancel func(), signals <-chan os.
 	select {
 	case r := <-result:
 		if r.err != nil {
-			return nil, context.Canceled
+			return nil, errInterrupted
 		}
-		return nil, errors.Join(context.Canceled, r.node.Stop(context.WithoutCancel(ctx)))
+		return nil, errors.Join(errInterrupted, r.node.Stop(context.WithoutCancel(ctx)))
 	case <-signals:
 		return nil, errAtOnce
 	}
