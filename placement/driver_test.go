@@ -267,7 +267,14 @@ func TestOffice(t *testing.T) {
 
 // TestOfficeIsClaimedOnce: of two drivers that read the same office number one serves.
 func TestOfficeIsClaimedOnce(t *testing.T) {
-	rec := newTable()
+	fresh, used := newTable(), newTable()
+	started(t, used)
+	claimOnce(t, fresh)
+	claimOnce(t, used)
+}
+
+func claimOnce(t *testing.T, rec *table) {
+	t.Helper()
 	rec.hold = true
 	a, b := newBench(t, rec), newBench(t, rec)
 	a.Start()

@@ -417,4 +417,34 @@ func TestTransferRange(t *testing.T) {
 	wantError[*api.UnavailableError](t, result)
 }
 
+// TestLeaseHold: a lease that balance moved stays where it is for a while.
+func TestLeaseHold(t *testing.T) {
+	b := started(t, newTable())
+	if _, err := b.join("n2", "a2"); err != nil {
+		t.Fatal(err)
+	}
+	leads := func(term uint64, id ids.RangeID, span keys.Span) *locuspb.RangeReport {
+		return report(id, span, 3, 1, term, 1, 2)
+	}
+	all := []*locuspb.RangeReport{leads(5, 1, systemSpan), leads(5, 2, defaultSpan), leads(5, 3, tailSpan)}
+	var resp *locuspb.HeartbeatResponse
+	for i := range uint64(3) {
+		b.beat(2, i)
+		resp = b.beat(1, i, all...)
+		if i < 2 {
+			b.now += 3 * time.Second
+		}
+	}
+	if len(resp.Operators) != 1 || resp.Operators[0].GetTransfer().GetStoreId() != 2 || resp.Operators[0].RangeId == 1 {
+		t.Fatalf("operators %v", resp.Operators)
+	}
+	id := ids.RangeID(resp.Operators[0].RangeId)
+	b.beat(1, 4, all[:1]...)
+	b.beat(2, 4, leads(6, id, defaultSpan))
+	r := b.core.cl.ranges[id]
+	if !r.isHeld(b.now+9*time.Second) || r.isHeld(b.now+11*time.Second) {
+		t.Errorf("held until %s, now %s", r.leaseHeldUntil, b.now)
+	}
+}
+
 func (r *rangeState) isHeld(now time.Duration) bool { return now < r.leaseHeldUntil }

@@ -42,8 +42,10 @@ type world struct {
 	zombies  []*Driver
 	options  Options
 	lossy    bool
-	lastPlan time.Duration // of any operator by the driver in office
-	lastAdd  time.Duration // of a learner
+	epochs   map[ids.RangeID]topology.Epoch // that the driver in office has known
+	newest   *office                        // whoever claimed last
+	lastPlan time.Duration                  // of any operator by the driver in office
+	lastAdd  time.Duration                  // of a learner
 	trace    []string
 }
 
@@ -197,7 +199,11 @@ func (w *world) join(node string) {
 		return
 	}
 	req := &locuspb.JoinRequest{Node: &locuspb.NodeInfo{NodeId: node, Address: node + ":1"}}
-	w.driver.Join(req, func(resp *locuspb.JoinResponse, err error) {
+	to := w.driver
+	if n := len(w.zombies); n > 0 && w.rng.IntN(2) == 0 {
+		to = w.zombies[w.rng.IntN(n)]
+	}
+	to.Join(req, func(resp *locuspb.JoinResponse, err error) {
 		if err != nil {
 			retry()
 			return
@@ -215,9 +221,16 @@ func (w *world) kill(id ids.StoreID) {
 	w.stores[id].up, w.stores[id].downAt = false, w.now
 }
 
+// revive: the store's replicas take a while to catch up.
 func (w *world) revive(id ids.StoreID) {
 	w.note("revive %s", id)
 	w.stores[id].up = true
+	for _, r := range w.sortedRanges() {
+		if rep, ok := r.desc.On(id); ok && r.filled[rep.ID] && r.leader != id {
+			r.filled[rep.ID] = false
+			w.after(time.Duration(w.rng.IntN(5000))*time.Millisecond, func() { r.filled[rep.ID] = true })
+		}
+	}
 	w.heartbeatLater(id, 0)
 }
 
@@ -248,7 +261,8 @@ func (w *world) followLease() {
 
 func (w *world) newDriver(home ids.StoreID) *Driver {
 	o := w.options
-	o.ClusterID, o.Self, o.Records, o.Eraser = simCluster, w.stores[home].info, w, w
+	w.epochs = map[ids.RangeID]topology.Epoch{}
+	o.ClusterID, o.Self, o.Records, o.Eraser = simCluster, w.stores[home].info, &office{world: w}, w
 	o.Now = func() time.Duration { return w.now }
 	var self *Driver
 	o.OnOperator = func(op *locuspb.Operator) { w.checkOperator(self, op) }
@@ -318,6 +332,9 @@ func (w *world) deliver(from ids.StoreID, req *locuspb.HeartbeatRequest) {
 	resp, err := to.Heartbeat(req)
 	if err != nil {
 		return
+	}
+	if to == w.driver {
+		w.checkEpochs()
 	}
 	if d, ok := w.delay(); ok {
 		w.after(d, func() { w.answer(from, resp) })
@@ -562,37 +579,56 @@ func (w *world) checkOperator(by *Driver, op *locuspb.Operator) {
 	}
 	if step := op.GetTransfer(); step != nil {
 		rep, ok := r.desc.On(ids.StoreID(step.StoreId))
-		if !ok || rep.Role != topology.Voter || !r.filled[rep.ID] {
-			w.fail("lease of %s to store %d", r.desc, step.StoreId)
+		if !ok || rep.Role != topology.Voter || r.match[rep.ID]+1000 < r.applied {
+			k := by.core.cl.ranges[r.desc.ID]
+			w.fail("lease of %s to store %d; the driver knows applied %d, progress %v", r.desc, step.StoreId, k.applied, k.progress)
 		}
 	}
 }
 
-// checkQuorum: of the voters that a change leaves, a majority is alive (or died too recently to be known)
-// and caught up.
+// checkQuorum: of the voters before a change, and of those after, a majority is alive (or died too recently
+// to be known) and caught up (or was so a moment ago).
 func (w *world) checkQuorum(r *simRange, step *locuspb.ReplaceVoters) {
-	well, all := 0, 0
+	var well, all [2]int
 	for _, rep := range r.desc.Replicas {
-		if slices.Contains(step.Remove, uint64(rep.ID)) {
-			continue
+		in := [2]bool{
+			rep.Role == topology.Voter,
+			(rep.Role == topology.Voter || slices.Contains(step.Promote, uint64(rep.ID))) && !slices.Contains(step.Remove, uint64(rep.ID)),
 		}
-		if rep.Role != topology.Voter && !slices.Contains(step.Promote, uint64(rep.ID)) {
-			continue
-		}
-		all++
 		s := w.stores[rep.Store]
 		known := s.up || w.now-s.downAt < 9*time.Second // SuspectAfter and the slowest heartbeat
-		if known && r.filled[rep.ID] && r.match[rep.ID]+1000 > r.applied {
-			well++
+		for i := range in {
+			if in[i] {
+				all[i]++
+				if known && r.match[rep.ID]+1000 > r.applied {
+					well[i]++
+				}
+			}
 		}
 	}
-	if well < quorum(all) {
-		w.fail("%v would leave %d of %d voters well in %s", step, well, all, r.desc)
+	if well[0] < quorum(all[0]) || well[1] < quorum(all[1]) {
+		w.fail("%v with %d of %d voters well before and %d of %d after in %s", step, well[0], all[0], well[1], all[1], r.desc)
 	}
 }
 
-// Load and Write are the system range: durable, conditional, slow at times.
-func (w *world) Load(span keys.Span, done func([]Record, error)) {
+// checkEpochs asserts that what the driver knows of a range is never replaced by something older.
+func (w *world) checkEpochs() {
+	for id, r := range w.driver.core.cl.ranges {
+		if w.epochs[id].Newer(r.desc.Epoch) {
+			w.fail("driver went back from %s to %s of %s", w.epochs[id], r.desc.Epoch, id)
+		}
+		w.epochs[id] = r.desc.Epoch
+	}
+}
+
+// office is the system range as one driver uses it: durable, conditional, slow at times. It asserts that
+// nothing of a driver takes effect once another has claimed the office.
+type office struct {
+	*world
+	claimed bool
+}
+
+func (w *office) Load(span keys.Span, done func([]Record, error)) {
 	w.after(time.Duration(w.rng.IntN(20))*time.Millisecond, func() {
 		var out []Record
 		for _, k := range slices.Sorted(maps.Keys(w.records)) {
@@ -604,7 +640,7 @@ func (w *world) Load(span keys.Span, done func([]Record, error)) {
 	})
 }
 
-func (w *world) Write(req *locuspb.WriteRequest, done func(error)) {
+func (w *office) Write(req *locuspb.WriteRequest, done func(error)) {
 	req = proto.CloneOf(req)
 	w.after(time.Duration(w.rng.IntN(40))*time.Millisecond, func() {
 		if w.lossy && w.rng.IntN(30) == 0 {
@@ -612,6 +648,12 @@ func (w *world) Write(req *locuspb.WriteRequest, done func(error)) {
 			return
 		}
 		err := w.apply(req)
+		if err == nil && bytes.Equal(req.Mutations[0].Key, recordKey(keyOffice)) && !w.claimed {
+			w.claimed, w.newest = true, w
+		}
+		if err == nil && w.newest != w {
+			w.fail("a deposed driver wrote %v", req)
+		}
 		if w.lossy && w.rng.IntN(100) == 0 {
 			err = &api.AmbiguousError{Cause: fmt.Errorf("lost")}
 		}
