@@ -23,6 +23,10 @@ func seed() (s [32]byte) {
 // attemptShare is the longest that one node may take to answer a question that others can answer too.
 const attemptShare = 3 * time.Second
 
+// maxPointed is how many nodes in a row are asked because another named them, before a pause: two that name
+// each other would keep a client busy.
+const maxPointed = 3
+
 // call makes a unary call on any node that answers, going round until the context ends. repeatable: the
 // call may be made again when it is not known whether it was executed; if it may not, such a failure is an
 // *AmbiguousError.
@@ -30,6 +34,7 @@ func call[R any](ctx context.Context, db *DB, repeatable bool, f func(context.Co
 	var zero R
 	last := error(&UnavailableError{Reason: "no node was asked"})
 	var first string // who was named as the one that can do it
+	pointed := 0     // how often somebody was named without a pause
 	for {
 		addrs := db.nodes.order()
 		if first != "" {
@@ -54,6 +59,11 @@ func call[R any](ctx context.Context, db *DB, repeatable bool, f func(context.Co
 				break
 			}
 		}
+		if first != "" && pointed < maxPointed {
+			pointed++
+			continue
+		}
+		pointed = 0
 		select {
 		case <-ctx.Done():
 			return zero, ended(ctx, last)
