@@ -56,8 +56,8 @@
 //     included, to it; *api.NotDriverError and *api.UnavailableError mean: try again, perhaps elsewhere.
 //   - Send a heartbeat about once a second, at once when a led range's descriptor or leadership changed, and
 //     after HeartbeatResponse.next_ms if that is set.
-//   - Execute each operator of an answer, once, against the range it names; there is nothing to report but the
-//     next heartbeat. Remove the replicas named gone, if their id is below next_replica_id.
+//   - Execute each operator of an answer against the range it names, unless one of that range is under way: it
+//     is handed out again until its effect is seen. There is nothing to report but the next heartbeat. Remove the replicas named gone, if their id is below next_replica_id.
 //   - Merge the routes of an answer into what the node knows, by epoch and term, rather than replacing it.
 //   - Records: reads and writes of range 1 on this store, linearizable, with a session, so that a retried write
 //     is applied once. Eraser: WriteRequest.delete_span on whatever range holds the span now.

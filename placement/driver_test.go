@@ -537,7 +537,8 @@ func TestStatusAtFirst(t *testing.T) {
 	}
 }
 
-// TestOperatorLife: handed out once, to the leader, given up after a while, planned again after a pause.
+// TestOperatorLife: handed out to the leader, again now and then, given up after a while, planned again after
+// a pause that grows.
 func TestOperatorLife(t *testing.T) {
 	b := started(t, newTable())
 	if _, err := b.join("n2", "a2"); err != nil {
@@ -546,7 +547,9 @@ func TestOperatorLife(t *testing.T) {
 	clock := uint64(1)
 	beat := func() []*locuspb.Operator {
 		clock++
-		b.beat(2, clock)
+		if resp := b.beat(2, clock); len(resp.Operators) > 0 {
+			t.Fatalf("operators for a store that leads nothing: %v", resp.Operators)
+		}
 		b.now += 200 * time.Millisecond
 		return b.beat(1, clock, bootstrapped(1)...).Operators
 	}
@@ -554,21 +557,28 @@ func TestOperatorLife(t *testing.T) {
 	if len(ops) != 3 || ops[0].GetAddLearner().GetStoreId() != 2 || ops[0].ConfEpoch != 1 || ops[0].BoundsEpoch != 1 {
 		t.Fatalf("operators %v", ops)
 	}
-	for end := b.now + 4500*time.Millisecond; b.now < end; {
-		if again := beat(); len(again) > 0 {
-			t.Fatalf("handed out again at %s: %v", b.now, again)
+	var out, last time.Duration
+	var pauses []time.Duration // between giving up and planning again
+	begun := b.now
+	for n := 1; len(pauses) < 4; {
+		ops := beat()
+		if len(ops) == 0 {
+			continue
 		}
-	}
-	gaps := []time.Duration{}
-	for last := b.now; len(gaps) < 4; {
-		if ops := beat(); len(ops) > 0 {
-			gaps = append(gaps, b.now-last)
-			last = b.now
+		if b.now-begun < b.core.o.OperatorTimeout {
+			n++
+			out = b.now - begun
+			continue
 		}
+		if n != 4 || out > 4500*time.Millisecond {
+			t.Fatalf("handed out %d times in 5 s, the last after %s", n, out)
+		}
+		last, begun, n = begun, b.now, 1
+		pauses = append(pauses, begun-last-b.core.o.OperatorTimeout)
 	}
-	for i := 1; i < len(gaps); i++ {
-		if gaps[i] <= gaps[i-1] {
-			t.Errorf("pauses do not grow: %v", gaps)
+	for i := 1; i < len(pauses); i++ {
+		if pauses[i] < 3*pauses[i-1]/2 {
+			t.Errorf("pauses do not grow: %v", pauses)
 		}
 	}
 }

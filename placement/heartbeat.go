@@ -30,7 +30,7 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 		d.cl.judge(now, d.since, &d.o)
 		d.review(now)
 	}
-	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(n), Gone: d.cl.gone(n.id, req.Holding)}
+	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, req.Holding)}
 	d.addMap(now, resp, req.MapVersion)
 	if d.hurried(n) {
 		resp.NextMs = max(1, d.o.HurryInterval.Milliseconds())

@@ -16,7 +16,8 @@ type inflight struct {
 	leader  ids.StoreID // whom it is for
 	created time.Duration
 	sent    bool
-	done    func(error) // of the user who asked for it; else nil
+	sentAt  time.Duration // last
+	done    func(error)   // of the user who asked for it; else nil
 }
 
 // begin makes an operator the range's own. REQUIRES: the range has none and has a reachable leader.
@@ -86,14 +87,17 @@ func backoff(failures int) time.Duration {
 	return min(time.Second<<min(failures-1, 6), maxBackoff)
 }
 
-// handOut lists the operators for ranges that a store leads, each once.
-func (d *core) handOut(n *node) []*locuspb.Operator {
+// handOut lists the operators for ranges that a store leads. One is handed out again now and then while it
+// has had no effect, as answers get lost; executed twice it is refused, for the epoch has moved.
+func (d *core) handOut(now time.Duration, n *node) []*locuspb.Operator {
 	var out []*locuspb.Operator
 	for _, id := range n.leading {
-		if f := d.cl.ranges[id].op; f != nil && !f.sent && f.leader == n.id {
-			f.sent = true
-			out = append(out, f.op)
+		f := d.cl.ranges[id].op
+		if f == nil || f.leader != n.id || (f.sent && now-f.sentAt < d.o.OperatorTimeout/4) {
+			continue
 		}
+		f.sent, f.sentAt = true, now
+		out = append(out, f.op)
 	}
 	return out
 }

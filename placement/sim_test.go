@@ -107,9 +107,10 @@ func (w *world) create(req *locuspb.CreateKeyspaceRequest, done func(*locuspb.Ke
 		retry()
 		return
 	}
-	w.driver.CreateKeyspace(req, func(ks *locuspb.Keyspace, err error) {
+	to := w.driver
+	to.CreateKeyspace(req, func(ks *locuspb.Keyspace, err error) {
 		if err != nil {
-			if got, e := w.driver.LookupKeyspace(req.Name); e == nil && !got.Creating {
+			if got, e := to.LookupKeyspace(req.Name); e == nil && !got.Creating {
 				done(got)
 				return
 			}
