@@ -174,9 +174,9 @@ func (i *instance) stopped(ctx context.Context, err error, timeout time.Duration
 		return fmt.Errorf("function %q was stopped at its bound of time, %s: %w", i.f.name, timeout, api.ErrFuelExhausted)
 	default:
 		crashed.Message = fmt.Sprintf("it exited with status %d", exit.ExitCode())
-		if text := i.stderr.String(); text != "" {
-			crashed.Message += ": " + text
-		}
+	}
+	if text := i.stderr.String(); text != "" && beyond == nil {
+		crashed.Message += ": " + text
 	}
 	return crashed
 }
