@@ -32,6 +32,7 @@ type batch struct {
 	deltas  map[sessionID]*sessionDelta
 	order   []sessionID
 	closing bool
+	bytes   int   // of the entry so far, about
 	failed  error // of the engine: fatal
 }
 
@@ -47,6 +48,10 @@ func (b *batch) command(c *command) {
 	}
 	if c.closeTo != 0 || c.closeNow {
 		b.close(c)
+		return
+	}
+	if err := b.routed(c.req); err != nil {
+		c.fail(err)
 		return
 	}
 	sess := c.req.Session
@@ -80,6 +85,17 @@ func (b *batch) command(c *command) {
 	}
 	b.settle(c, resp)
 }
+
+// routed refuses a command that was queued for other bounds, or that another range holds the first key of.
+func (b *batch) routed(req *locuspb.Request) error {
+	if req.BoundsEpoch == b.desc.Epoch.Bounds && b.desc.Span.Contains(firstKey(req)) {
+		return nil
+	}
+	return &api.EpochMismatchError{Range: b.q.r.id, Routes: b.q.r.store.routesOf(b.desc)}
+}
+
+// full says that the entry should take no further command.
+func (b *batch) full() bool { return b.bytes >= b.q.r.store.opts.MaxEntryBytes }
 
 // settle notes the answer that a command gets when the batch is decided. An answer that depends on what
 // was read must wait as well: it may have seen the overlay (rule A3).
@@ -159,6 +175,7 @@ func (b *batch) remember(p *locuspb.Session, resp *locuspb.Response, place uint3
 		}
 	}
 	d.Results = append(d.Results, r)
+	b.bytes += sessionOverhead + len(r.Result)
 }
 
 // finish turns the batch's sessions into writes of its entry.
@@ -184,6 +201,7 @@ func (b *batch) add(writes []dataWrite) {
 			b.entry.Data = append(b.entry.Data, w)
 		}
 		b.view.overlay.put(w, b.entry.TS, b.entry.Base)
+		b.bytes += w.size()
 	}
 }
 
@@ -258,13 +276,14 @@ func (b *batch) deleteSpan(w *locuspb.WriteRequest, resp *locuspb.Response) (*lo
 		return nil, nil, &api.InvalidArgumentError{Reason: "deleting a span needs a span of the range and a limit"}
 	}
 	var writes []dataWrite
-	more := false
+	more, size := false, 0
 	err := b.view.scan(span, func(r record) bool {
-		if len(writes) == limit {
+		if len(writes) == limit || size > b.q.r.store.opts.MaxEntryBytes {
 			more = true
 			return false
 		}
-		writes = append(writes, dataWrite{Key: bytes.Clone(r.Key), Delete: true})
+		w := dataWrite{Key: bytes.Clone(r.Key), Delete: true}
+		writes, size = append(writes, w), size+w.size()
 		return true
 	})
 	if err != nil {
@@ -280,9 +299,6 @@ const maxDeleteSpan = 4096
 
 // call runs a function on the sequencer. Its writes stay its own until it has returned without an error.
 func (b *batch) call(c *command, call *locuspb.CallRequest) (*locuspb.Response, []dataWrite, error) {
-	if !b.desc.Span.Contains(call.Key) {
-		return nil, nil, api.ErrNotOneGroup
-	}
 	shared := b.view.overlay
 	defer func() { b.view.overlay = shared }()
 	own := &overlay{writes: *shared.writes.Copy()}
@@ -432,6 +448,26 @@ func decodeChange(payload []byte) (left, right *topology.Descriptor, err error) 
 		right, err = decodeDescriptor(r)
 	}
 	return left, right, err
+}
+
+// firstKey is the key that decides which range a command belongs to (rule B5).
+func firstKey(req *locuspb.Request) []byte {
+	switch op := req.Op.(type) {
+	case *locuspb.Request_Get:
+		return op.Get.GetKey()
+	case *locuspb.Request_Scan:
+		return op.Scan.GetSpan().GetStart()
+	case *locuspb.Request_Call:
+		return op.Call.GetKey()
+	case *locuspb.Request_Write:
+		switch w := op.Write; {
+		case w.GetDeleteSpan():
+			return w.GetSpan().GetStart()
+		case len(w.GetMutations()) > 0:
+			return w.Mutations[0].GetKey()
+		}
+	}
+	return nil
 }
 
 // checkRecord judges the sizes of a record with a global key. The 6 bytes are the keyspace id and the

@@ -31,9 +31,9 @@ func (g *groupStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, err
 	st := g.group()
 	s := g.r.snapshot()
 	hs := &raftpb.HardState{Term: st.HardState.Term, Vote: st.HardState.Vote, Commit: st.HardState.Commit}
-	// Rule E3: the commit index is at least what was applied.
-	if hs.GetCommit() < uint64(s.applied.Index) {
-		hs.Commit = new(uint64(s.applied.Index))
+	// Rule E3: the commit index is at least what was applied, and what a child in the log proves.
+	if known := uint64(max(s.applied.Index, g.r.store.replaying(g.r.id))); hs.GetCommit() < known {
+		hs.Commit = new(known)
 	}
 	return hs, confState(s.desc), nil
 }

@@ -2,9 +2,11 @@ package raftstore
 
 import (
 	"encoding/binary"
+	"time"
 
 	"go.etcd.io/raft/v3"
 
+	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/internal/ids"
 )
 
@@ -29,6 +31,9 @@ type readRounds struct {
 	applying []*readWaiter
 }
 
+// maxWaitingReads bounds the readers that wait for one round.
+const maxWaitingReads = 1 << 16
+
 // confirmLeadership calls f once this replica is known to have led after the call, and everything that was
 // committed then is visible here; or with an error.
 func (r *Replica) confirmLeadership(f func(error)) {
@@ -40,6 +45,10 @@ func (r *Replica) confirmLeadership(f func(error)) {
 		s := r.snapshot()
 		if !s.isLeader {
 			f(r.notLeaseholder())
+			return
+		}
+		if len(r.raft.reads.next) >= maxWaitingReads {
+			f(&api.OverloadedError{What: "reads of range " + r.id.String(), RetryAfter: 50 * time.Millisecond})
 			return
 		}
 		r.raft.reads.next = append(r.raft.reads.next, &readWaiter{confirmed: f})

@@ -37,6 +37,7 @@ func Open(o Options) (*Store, error) {
 	s.mu.replicas = make(map[ids.RangeID]*Replica)
 	s.mu.wiping = make(map[ids.RangeID]keys.Span)
 	s.mu.tombstones = make(map[ids.RangeID]ids.ReplicaID)
+	s.mu.dormant = make(map[ids.RangeID]groupMeta)
 	cut, err := readCheckpoint(o.Log)
 	if err != nil {
 		return nil, err
@@ -60,6 +61,12 @@ func Open(o Options) (*Store, error) {
 	}
 	if err := s.openReplicas(cut, seq); err != nil {
 		return nil, err
+	}
+	if err := s.findDormant(); err != nil {
+		return nil, err
+	}
+	for _, r := range s.allReplicas() {
+		s.startOpened(r)
 	}
 	for _, w := range wipes {
 		span := api.SpanFromProto(w.Span)
@@ -196,13 +203,37 @@ func (s *Store) openReplica(id ids.RangeID, seq ids.Seq) error {
 	r.mu.state = replicaState{desc: desc, applied: st, visible: max(version, seq)}
 	s.clock.Advance(st.TS)
 	s.mu.replicas[id] = r
-	rep, ok := desc.Replica(meta.Replica)
-	if !ok {
-		s.applier.run(func() { s.destroy(r, desc.NextReplica) })
-		return nil
-	}
-	r.start(len(desc.Voters()) == 1 && rep.Role != 0 && desc.Voters()[0].ID == r.self)
 	return nil
+}
+
+// findDormant notes the children of splits that are going to be applied again.
+func (s *Store) findDormant() error {
+	for _, id := range s.log.Groups() {
+		if s.mu.replicas[id] != nil {
+			continue
+		}
+		g, _ := s.log.Group(id)
+		m, err := decodeGroupMeta(g.Meta)
+		if err != nil {
+			return err
+		}
+		if next, dead := s.mu.tombstones[id]; m.ParentRange == 0 || (dead && m.Replica < next) {
+			continue
+		}
+		s.mu.dormant[id] = m
+	}
+	return nil
+}
+
+// startOpened lets a recovered replica run. The only voter of a range campaigns at once; one that its range has
+// removed is on its way out.
+func (s *Store) startOpened(r *Replica) {
+	desc := r.apply.desc
+	voters := desc.Voters()
+	r.start(len(voters) == 1 && voters[0].ID == r.self)
+	if _, ok := desc.Replica(r.self); !ok {
+		s.applier.run(func() { s.destroy(r, desc.NextReplica) })
+	}
 }
 
 // ReadIdent reads a store's identity; false in an empty log.

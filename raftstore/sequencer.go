@@ -209,6 +209,23 @@ func (q *sequencer) take() (cmds []*command, more bool) {
 	return cmds, len(q.mu.waiting) > 0
 }
 
+// putBack returns commands that found no room in an entry to the head of the queue.
+func (q *sequencer) putBack(cmds []*command) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.mu.open {
+		for _, c := range cmds {
+			defer c.fail(&api.RetryError{Reason: "leader changed"})
+		}
+		return
+	}
+	q.mu.waiting = append(append([]*command(nil), cmds...), q.mu.waiting...)
+	for _, c := range cmds {
+		q.mu.bytes += c.bytes
+	}
+	q.scheduleLocked()
+}
+
 // evaluate runs a batch and proposes what it writes.
 func (q *sequencer) evaluate(cmds []*command, v *view, desc *topology.Descriptor) {
 	s := q.r.store
@@ -229,7 +246,11 @@ func (q *sequencer) evaluate(cmds []*command, v *view, desc *topology.Descriptor
 	if c := cmds[0].change; c != nil {
 		b.change(cmds[0])
 	} else {
-		for _, c := range cmds {
+		for i, c := range cmds {
+			if b.full() {
+				q.putBack(cmds[i:])
+				break
+			}
 			b.command(c)
 		}
 		b.finish()

@@ -67,6 +67,9 @@ func (s *Store) BeginSnapshot(h *locuspb.SnapshotHeader) (SnapshotSink, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.replaying(r.id) != 0 {
+		return nil, &api.RetryError{Reason: "a split is being replayed"}
+	}
 	if err := s.claim(r, desc.Span); err != nil {
 		return nil, err
 	}

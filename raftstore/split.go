@@ -25,9 +25,8 @@ type childRange struct {
 	self        ids.ReplicaID
 	// removed: this store's replica of the child was removed before the split was applied here; what would
 	// be its data is wiped instead.
-	removed     bool
-	tombstone   ids.ReplicaID
-	parentLeads bool
+	removed   bool
+	tombstone ids.ReplicaID
 }
 
 // splitDescriptors divides a descriptor at key. The child gets fresh replica ids on the same stores.
@@ -96,6 +95,9 @@ func (a *applier) planChild(o *outcome) ([]engine.Op, error) {
 // child's span is the child's: nothing else is accepted there.
 func (s *Store) openChild(parent *Replica, c *childRange) {
 	s.metrics.split()
+	s.mu.Lock()
+	delete(s.mu.dormant, c.desc.ID)
+	s.mu.Unlock()
 	if c.removed {
 		s.wipeOrphan(c.desc.ID, c.tombstone, c.desc.Span)
 		return

@@ -48,6 +48,9 @@ type Store struct {
 		wiping map[ids.RangeID]keys.Span
 		// tombstones: replicas with smaller ids never act again.
 		tombstones map[ids.RangeID]ids.ReplicaID
+		// dormant are children that only the log holds: recovery went back to before the split that made them, and
+		// the parent is about to apply it again.
+		dormant map[ids.RangeID]groupMeta
 	}
 
 	randMu sync.Mutex
@@ -139,6 +142,20 @@ func (s *Store) setTombstone(id ids.RangeID, next ids.ReplicaID) {
 	s.mu.Lock()
 	s.mu.tombstones[id] = max(next, s.mu.tombstones[id])
 	s.mu.Unlock()
+}
+
+// replaying is the index up to which a range is known to be committed because its split there made a child that
+// the log holds and the engine does not (rule E2); 0 if there is none.
+func (s *Store) replaying(parent ids.RangeID) ids.Index {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var index ids.Index
+	for _, m := range s.mu.dormant {
+		if m.ParentRange == parent {
+			index = max(index, m.ParentIndex)
+		}
+	}
+	return index
 }
 
 // claim reserves a span for a replica, unless anything else on this store has a part of it.
@@ -434,19 +451,7 @@ func (s *Store) routesIn(span keys.Span) []api.Route {
 
 // routesFor are the routes of local replicas that hold what a request asks for.
 func (s *Store) routesFor(req *locuspb.Request) []api.Route {
-	var key []byte
-	switch op := req.Op.(type) {
-	case *locuspb.Request_Get:
-		key = op.Get.Key
-	case *locuspb.Request_Call:
-		key = op.Call.Key
-	case *locuspb.Request_Scan:
-		key = op.Scan.GetSpan().GetStart()
-	case *locuspb.Request_Write:
-		if len(op.Write.Mutations) > 0 {
-			key = op.Write.Mutations[0].Key
-		}
-	}
+	key := firstKey(req)
 	if len(key) == 0 {
 		return nil
 	}
@@ -520,7 +525,9 @@ func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, err
 		return r, nil
 	}
 	defer s.mu.Unlock()
-	if _, wiping := s.mu.wiping[id]; !creates || env.Span == nil || wiping {
+	_, wiping := s.mu.wiping[id]
+	_, dormant := s.mu.dormant[id]
+	if !creates || env.Span == nil || wiping || dormant {
 		return nil, gone
 	}
 	span := api.SpanFromProto(env.Span)
@@ -543,6 +550,9 @@ func (s *Store) createLocked(id ids.RangeID, self ids.ReplicaID, span keys.Span,
 	if g, ok := s.log.Group(id); ok {
 		old, err := decodeGroupMeta(g.Meta)
 		keep = err == nil && old.Replica == self
+		if keep && g.Before.Index != 0 {
+			s.fatal(&CorruptStoreError{Range: id, Reason: "the log holds entries of it, the engine nothing"})
+		}
 		if !keep {
 			b.Groups = append(b.Groups, raftlog.Write{Group: id, Destroy: true})
 		}
