@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("placement.seeds", 25, "how many seeds the simulations play")
+	simSeeds = flag.Int("placement.seeds", 15, "how many seeds the simulations play")
 	simSeed  = flag.Uint64("placement.seed", 1, "the first of them")
 )
 
