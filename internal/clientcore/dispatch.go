@@ -42,21 +42,16 @@ func (c *Core) dispatch(o *op) {
 		}
 		return
 	}
-	if s := c.chooseStore(o, r); s != nil {
-		o.rangeID, o.bounds = r.desc.ID, r.desc.Epoch.Bounds
-		o.route, o.covered, o.term = r, r.desc.Span, 0
-		if r.leaseholder != 0 {
-			o.term = r.term
-		}
-		if _, scan := o.tmpl.Op.(*locuspb.Request_Scan); scan {
-			o.covered = o.span.Intersect(r.desc.Span)
-		}
-		c.send(o, s)
-		return
+	s := c.chooseStore(o, r)
+	o.rangeID, o.bounds = r.desc.ID, r.desc.Epoch.Bounds
+	o.route, o.covered, o.term = r, r.desc.Span, 0
+	if r.leaseholder != 0 {
+		o.term = r.term
 	}
-	// A range without replicas: the route is nonsense.
-	c.routes.evict(r)
-	c.park(o)
+	if _, scan := o.tmpl.Op.(*locuspb.Request_Scan); scan {
+		o.covered = o.span.Intersect(r.desc.Span)
+	}
+	c.send(o, s)
 }
 
 func (c *Core) lookup(o *op) *route {
@@ -189,8 +184,8 @@ func (c *Core) chooseStore(o *op, r *route) *store {
 	for range n {
 		replica := r.desc.Replicas[r.rotation%n]
 		r.rotation++
-		if replica.Role == topology.Learner {
-			continue
+		if replica.Role != topology.Voter && replica.Role != topology.VoterIncoming {
+			continue // it is new, or on its way out
 		}
 		s := c.store(replica.Store)
 		if s.downUntil <= c.now && (s != o.store || n == 1) {

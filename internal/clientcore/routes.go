@@ -98,8 +98,8 @@ func (c *routeCache) overlapping(span keys.Span) (from, to int) {
 // later message does.
 func (c *routeCache) merge(n api.Route) bool {
 	d := n.Descriptor
-	if d == nil || d.Span.Empty() {
-		return false
+	if d == nil || d.Span.Empty() || len(d.Voters()) == 0 {
+		return false // it leads nowhere
 	}
 	from, to := c.overlapping(d.Span)
 	fresh := &route{desc: d, leaseholder: n.Leaseholder, term: n.Term}
