@@ -72,7 +72,8 @@ type Options struct {
 	MaxClockOffset time.Duration
 	// SnapshotRate bounds the bytes per second of all outgoing snapshots. Default 64 MiB/s.
 	SnapshotRate int64
-	// MemTableBytes sizes the engine's memtables. 0: the engine's default. Tests set it low.
+	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
+	// session table twice when it splits. Default 80 MiB.
 	MemTableBytes int64
 
 	// Version is what the node calls itself in status and gossip. Default "dev".
@@ -116,6 +117,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SnapshotRate == 0 {
 		o.SnapshotRate = 64 << 20
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = 80 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -57,13 +57,11 @@ func (m *Map) Apply(r *locuspb.HeartbeatResponse) {
 	if len(r.Nodes) > 0 {
 		next.nodes = nodesByStore(r.Nodes)
 	}
-	if r.MapVersion != next.version {
-		next.version = r.MapVersion
-		if len(r.Keyspaces) > 0 {
-			next.keyspaces = keyspacesByID(r.Keyspaces)
-		}
-		next.functions = r.Functions
+	next.version = r.MapVersion
+	if len(r.Keyspaces) > 0 { // never empty: "default" always exists
+		next.keyspaces = keyspacesByID(r.Keyspaces)
 	}
+	next.functions = r.Functions // in every answer
 	next.merge(api.RoutesFromProto(r.Routes))
 	m.state.Store(&next)
 }

@@ -227,6 +227,14 @@ func (g *Gossip) Stop() error {
 	return shutdown
 }
 
+// Abort ends every goroutine and tells nobody: the others find out, as they do when a process is killed.
+func (g *Gossip) Abort() error {
+	err := g.serf.Shutdown()
+	g.cancel()
+	g.wg.Wait()
+	return err
+}
+
 func (g *Gossip) touch() {
 	select {
 	case g.dirty <- struct{}{}:

@@ -1,0 +1,376 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/topology"
+	"github.com/locuskv/locus/server/clustermap"
+)
+
+// fake is a cluster of ranges, with a map that may know less. A function over it collects keys, so that
+// the result shows what was visited, how often and in which order.
+type fake struct {
+	clustermap.Map
+	mu      sync.Mutex
+	ranges  map[ids.RangeID]api.Route // the truth
+	records []string
+	clocks  map[ids.StoreID]hlc.Timestamp
+	down    map[ids.StoreID]bool
+	// before is called, unlocked, before a segment is run.
+	before    func(f *fake, req *locuspb.RunRangeRequest)
+	refreshes int
+	onRefresh func(f *fake)
+	runs      int
+	asked     []int // sizes of Do's rounds
+	fail      error // of the function
+}
+
+const prefix = "\x00\x00\x00\x01"
+
+func kspan(start, end string) keys.Span {
+	s := keys.Span{Start: []byte(prefix + start), End: []byte(prefix + end)}
+	if end == "" {
+		s.End = []byte("\x00\x00\x00\x02")
+	}
+	return s
+}
+
+func kroute(id ids.RangeID, start, end string, bounds uint64, leader ids.StoreID) api.Route {
+	return api.Route{
+		Descriptor: &topology.Descriptor{
+			ID: id, Span: kspan(start, end), Epoch: topology.Epoch{Conf: 1, Bounds: bounds},
+			Replicas: []topology.Replica{{Store: 1, ID: 1, Role: topology.Voter}, {Store: 2, ID: 2, Role: topology.Voter}, {Store: 3, ID: 3, Role: topology.Voter}},
+		},
+		Leaseholder: leader, Term: 5,
+	}
+}
+
+func newFake(routes ...api.Route) *fake {
+	f := &fake{
+		ranges: map[ids.RangeID]api.Route{}, clocks: map[ids.StoreID]hlc.Timestamp{}, down: map[ids.StoreID]bool{},
+		records: []string{"a", "b", "f", "g", "h", "m", "n", "t", "x"},
+	}
+	f.change(routes...)
+	f.Learn(routes)
+	return f
+}
+
+// change alters the truth and not the map.
+func (f *fake) change(routes ...api.Route) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range routes {
+		f.ranges[r.Descriptor.ID] = r
+	}
+}
+
+func (f *fake) Refresh() {
+	f.mu.Lock()
+	f.refreshes++
+	on := f.onRefresh
+	f.mu.Unlock()
+	if on != nil {
+		on(f)
+	}
+}
+
+// check is what a range says of a request for it.
+func (f *fake) check(store ids.StoreID, id, bounds uint64) error {
+	r, ok := f.ranges[ids.RangeID(id)]
+	switch {
+	case f.down[store]:
+		return &api.RetryError{Reason: "connection refused"}
+	case !ok:
+		return &api.RangeNotFoundError{Range: ids.RangeID(id)}
+	case r.Leaseholder != store:
+		return &api.NotLeaseholderError{Range: r.Descriptor.ID, Leaseholder: r.Leaseholder, Routes: []api.Route{r}}
+	case r.Descriptor.Epoch.Bounds != bounds:
+		var all []api.Route
+		for _, o := range f.ranges {
+			all = append(all, o)
+		}
+		return &api.EpochMismatchError{Range: r.Descriptor.ID, Routes: all}
+	}
+	return nil
+}
+
+func (f *fake) Do(_ context.Context, store ids.StoreID, reqs []*locuspb.Request) ([]*locuspb.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, len(reqs))
+	if f.down[store] {
+		return nil, &api.RetryError{Reason: "connection refused"}
+	}
+	var out []*locuspb.Response
+	for _, r := range reqs {
+		if err := f.check(store, r.RangeId, r.BoundsEpoch); err != nil {
+			out = append(out, &locuspb.Response{Error: api.ToProto(err)})
+			continue
+		}
+		out = append(out, &locuspb.Response{Result: &locuspb.Response_ClockAt{ClockAt: &locuspb.ClockResponse{Clock: uint64(f.clocks[store])}}})
+	}
+	return out, nil
+}
+
+func (f *fake) RunRange(ctx context.Context, store ids.StoreID, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	if f.before != nil {
+		f.before(f, req)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.runs++
+	if err := f.check(store, req.RangeId, req.BoundsEpoch); err != nil {
+		if f.down[store] {
+			return nil, err
+		}
+		return &locuspb.RunRangeResponse{Error: api.ToProto(err)}, nil
+	}
+	if f.fail != nil {
+		return &locuspb.RunRangeResponse{Error: api.ToProto(f.fail)}, nil
+	}
+	var acc []byte
+	n := 0
+	for _, k := range f.records {
+		if api.SpanFromProto(req.Span).Contains([]byte(prefix + k)) {
+			acc = append(acc, k...)
+			n++
+		}
+	}
+	return &locuspb.RunRangeResponse{Accumulator: acc, Records: uint64(n), Bytes: uint64(n), Fuel: 1}, nil
+}
+
+type joinAll struct{ merges int }
+
+func (*joinAll) Version() uint32 { return 3 }
+
+func (j *joinAll) Merge(_ context.Context, accs [][]byte) ([]byte, uint64, error) {
+	j.merges++
+	return bytes.Join(accs, nil), 0, nil
+}
+
+func (*joinAll) Result(_ context.Context, accs [][]byte) ([]byte, uint64, error) {
+	return bytes.Join(accs, nil), 0, nil
+}
+
+func testClock() *hlc.Clock { return hlc.NewClock(time.Now, 0) }
+
+// runAll runs the function and returns its result with the last answer.
+func runAll(t *testing.T, f *fake, o Options, ts hlc.Timestamp) (string, *locuspb.RunResponse, error) {
+	t.Helper()
+	o.Cluster, o.Clock = f, testClock()
+	if o.Patience == 0 {
+		o.Patience = 5 * time.Second
+	}
+	var last *locuspb.RunResponse
+	req := &locuspb.RunRequest{Function: "keys", Span: api.SpanToProto(kspan("", "")), Timestamp: uint64(ts)}
+	err := New(o).Run(context.Background(), req, &joinAll{}, func(r *locuspb.RunResponse) error {
+		require.False(t, last.GetDone(), "nothing follows the result")
+		last = r
+		return nil
+	})
+	return string(last.GetResult()), last, err
+}
+
+const everything = "abfghmntx"
+
+func TestRun(t *testing.T) {
+	f := newFake(kroute(1, "", "g", 1, 1), kroute(2, "g", "n", 1, 2), kroute(3, "n", "", 1, 3))
+	got, last, err := runAll(t, f, Options{}, 42)
+	require.NoError(t, err)
+	require.Equal(t, everything, got)
+	require.Equal(t, uint64(42), last.Timestamp)
+	require.Equal(t, uint32(3), last.Version)
+	require.Equal(t, uint64(3), last.Progress.RangesDone)
+	require.Equal(t, uint64(3), last.Progress.RangesTotal)
+	require.Equal(t, uint64(len(everything)), last.Progress.Records)
+	require.Equal(t, 3, f.runs)
+}
+
+func TestSplitInTheMiddle(t *testing.T) {
+	f := newFake(kroute(1, "", "g", 1, 1), kroute(2, "g", "", 1, 2))
+	split := sync.OnceFunc(func() { f.change(kroute(2, "g", "n", 2, 2), kroute(4, "n", "", 2, 3)) })
+	f.before = func(_ *fake, req *locuspb.RunRangeRequest) {
+		if req.RangeId == 2 {
+			split()
+		}
+	}
+	got, last, err := runAll(t, f, Options{}, 42)
+	require.NoError(t, err)
+	require.Equal(t, everything, got)
+	require.Equal(t, uint64(len(everything)), last.Progress.Records, "nothing twice")
+	require.Equal(t, uint64(3), last.Progress.RangesDone)
+	require.Equal(t, 4, f.runs, "what was done is not redone")
+}
+
+func TestLeaderChange(t *testing.T) {
+	for name, down := range map[string]bool{"told": false, "dead": true} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(kroute(1, "", "g", 1, 1), kroute(2, "g", "", 1, 2))
+			moved := kroute(2, "g", "", 1, 3)
+			moved.Term = 6
+			f.change(moved)
+			f.down[2] = down
+			got, _, err := runAll(t, f, Options{}, 42)
+			require.NoError(t, err)
+			require.Equal(t, everything, got)
+		})
+	}
+}
+
+func TestNobodyKnownToLead(t *testing.T) {
+	f := newFake(kroute(1, "", "", 1, 0))
+	known := kroute(1, "", "", 1, 3)
+	f.change(known)
+	got, _, err := runAll(t, f, Options{}, 42)
+	require.NoError(t, err)
+	require.Equal(t, everything, got)
+}
+
+func TestHole(t *testing.T) {
+	missing := kroute(2, "g", "n", 1, 2)
+	t.Run("filled in time", func(t *testing.T) {
+		f := newFake(kroute(1, "", "g", 1, 1), kroute(3, "n", "", 1, 3))
+		f.change(missing)
+		f.onRefresh = func(f *fake) { f.Learn([]api.Route{missing}) }
+		got, _, err := runAll(t, f, Options{}, 42)
+		require.NoError(t, err)
+		require.Equal(t, everything, got)
+	})
+	t.Run("never skipped", func(t *testing.T) {
+		f := newFake(kroute(1, "", "g", 1, 1), kroute(3, "n", "", 1, 3))
+		_, last, err := runAll(t, f, Options{Patience: 30 * time.Millisecond}, 42)
+		var span *api.SpanUnavailableError
+		require.ErrorAs(t, err, &span)
+		require.True(t, span.Span.Equal(kspan("g", "n")), "%s", span.Span)
+		require.False(t, last.GetDone())
+	})
+}
+
+func TestErrorsOfTheFunctionEndTheRun(t *testing.T) {
+	f := newFake(kroute(1, "", "", 1, 1))
+	f.fail = &api.FunctionError{Function: "keys", Code: 7, Message: "no"}
+	_, _, err := runAll(t, f, Options{}, 42)
+	var own *api.FunctionError
+	require.ErrorAs(t, err, &own)
+	require.Equal(t, int64(7), own.Code)
+	require.Equal(t, 1, f.runs, "not repeated")
+}
+
+func TestManyRangesInOrder(t *testing.T) {
+	// 200 ranges of one key each, answered in any order, some of them only at the second attempt.
+	f := newFake()
+	f.records = nil
+	var routes []api.Route
+	name := func(i int) string { return string(binary.BigEndian.AppendUint16([]byte{'k'}, uint16(i))) }
+	var want []byte
+	for i := range 200 {
+		start, end := name(i), name(i+1)
+		if i == 0 {
+			start = ""
+		}
+		if i == 199 {
+			end = ""
+		}
+		routes = append(routes, kroute(ids.RangeID(i+1), start, end, 1, ids.StoreID(i%3+1)))
+		f.records = append(f.records, name(i))
+		want = append(want, name(i)...)
+	}
+	f.change(routes...)
+	f.Learn(routes)
+	var once sync.Map
+	f.before = func(f *fake, req *locuspb.RunRangeRequest) {
+		if _, seen := once.LoadOrStore(req.RangeId, true); !seen && req.RangeId%7 == 0 {
+			r := routes[req.RangeId-1]
+			r.Leaseholder, r.Term = r.Leaseholder%3+1, 6
+			f.change(r)
+		}
+	}
+	got, last, err := runAll(t, f, Options{PendingBytes: 4}, 42)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+	require.Equal(t, uint64(200), last.Progress.RangesDone)
+	require.Equal(t, uint64(200), last.Progress.Records)
+}
+
+func TestFresh(t *testing.T) {
+	f := newFake(kroute(1, "", "g", 1, 1), kroute(2, "g", "n", 1, 2), kroute(3, "n", "", 1, 2))
+	g := New(Options{Cluster: f, Clock: testClock(), Patience: 5 * time.Second})
+	ahead := hlc.FromTime(time.Now().Add(200 * time.Millisecond))
+	f.clocks[2] = ahead
+	ts, err := g.Fresh(context.Background(), kspan("", ""), 0)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, ts, ahead, "the highest leaseholder's clock")
+	require.ElementsMatch(t, []int{1, 2}, f.asked, "one message for each store")
+	require.Greater(t, g.o.Clock.Now(), ts)
+
+	token := ahead.Add(50 * time.Millisecond)
+	ts, err = g.Fresh(context.Background(), kspan("", ""), token)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, ts, token)
+
+	_, err = g.Fresh(context.Background(), kspan("", ""), hlc.FromTime(time.Now().Add(time.Hour)))
+	var offset *hlc.OffsetError
+	require.ErrorAs(t, err, &offset)
+
+	// A leader that is gone is asked for elsewhere; only what failed is asked again.
+	moved := kroute(1, "", "g", 1, 3)
+	moved.Term = 6
+	f.change(moved)
+	f.down[1] = true
+	f.clocks[3] = ahead.Add(100 * time.Millisecond)
+	ts, err = g.Fresh(context.Background(), kspan("", ""), 0)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, ts, f.clocks[3])
+
+	impatient := New(Options{Cluster: newFake(kroute(1, "", "g", 1, 1)), Clock: testClock(), Patience: 20 * time.Millisecond})
+	_, err = impatient.Fresh(context.Background(), kspan("", ""), 0)
+	var span *api.SpanUnavailableError
+	require.ErrorAs(t, err, &span)
+	require.True(t, span.Span.Equal(kspan("g", "")))
+}
+
+func TestSpansAreChecked(t *testing.T) {
+	f := newFake(kroute(1, "", "", 1, 1))
+	g := New(Options{Cluster: f, Clock: testClock()})
+	for _, s := range []keys.Span{{}, kspan("b", "a"), kspan("b", "b"), {Start: []byte(prefix)}, {Start: []byte(prefix), End: []byte("\x00\x00\x00\x03")}} {
+		err := g.Run(context.Background(), &locuspb.RunRequest{Span: api.SpanToProto(s)}, &joinAll{}, nil)
+		var invalid *api.InvalidArgumentError
+		require.ErrorAs(t, err, &invalid, "%s", s)
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	f := newFake(kroute(1, "", "", 1, 1))
+	ctx, cancel := context.WithCancel(context.Background())
+	f.before = func(*fake, *locuspb.RunRangeRequest) { cancel() }
+	f.down[1], f.down[2], f.down[3] = true, true, true
+	g := New(Options{Cluster: f, Clock: testClock()})
+	err := g.Run(ctx, &locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1}, &joinAll{}, nil)
+	require.ErrorIs(t, err, context.Canceled)
+
+	f.before = nil
+	err = g.Run(context.Background(), &locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1, TimeoutMs: 30}, &joinAll{}, nil)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestEmitErrorEndsTheRun(t *testing.T) {
+	f := newFake(kroute(1, "", "", 1, 1))
+	gone := errors.New("client is gone")
+	err := New(Options{Cluster: f, Clock: testClock()}).Run(context.Background(),
+		&locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1}, &joinAll{},
+		func(*locuspb.RunResponse) error { return gone })
+	require.ErrorIs(t, err, gone)
+}

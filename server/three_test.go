@@ -1,0 +1,227 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/server/clustermap"
+)
+
+// testCluster is three nodes in one process.
+type testCluster struct {
+	t  testing.TB
+	mu sync.Mutex
+	by map[string]*Node // by data directory
+}
+
+func startCluster(t testing.TB, size int) *testCluster {
+	c := &testCluster{t: t, by: map[string]*Node{}}
+	base := t.TempDir()
+	var join []string
+	for i := range size {
+		dir := filepath.Join(base, fmt.Sprint("n", i+1))
+		n := startNode(t, testOptions(t, dir, join...))
+		c.set(dir, n)
+		if i == 0 {
+			join = []string{n.Addr()}
+		}
+	}
+	return c
+}
+
+func (c *testCluster) set(dir string, n *Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n == nil {
+		delete(c.by, dir)
+	} else {
+		c.by[dir] = n
+	}
+}
+
+func (c *testCluster) nodes() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*Node
+	for _, n := range c.by {
+		out = append(out, n)
+	}
+	return out
+}
+
+// status is the driver's view, from any node.
+func (c *testCluster) status(client *testClient) *locuspb.StatusResponse {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, n := range c.nodes() {
+		if s, err := client.locus(n).Status(ctx, &locuspb.StatusRequest{}); err == nil {
+			return s
+		}
+	}
+	return &locuspb.StatusResponse{}
+}
+
+// leader of a range, as the nodes see themselves.
+func (c *testCluster) leader(id ids.RangeID) *Node {
+	for _, n := range c.nodes() {
+		if r, ok := n.store.Range(id); ok && r.Leaseholder {
+			return n
+		}
+	}
+	return nil
+}
+
+// crash ends a node as a kill does: nothing is handed over, said to anybody, or checkpointed.
+func crash(t testing.TB, n *Node) {
+	t.Helper()
+	n.stopOnce.Do(func() {
+		n.grpc.Stop()
+		n.raft.Close()
+		n.ticking()
+		n.executor.Close()
+		n.cancel()
+		_ = n.gossip.Abort()
+		_ = n.http.Close()
+		n.wg.Wait()
+		require.NoError(t, n.closeFiles())
+		close(n.stopped)
+	})
+}
+
+func TestThreeNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three nodes")
+	}
+	c := startCluster(t, 3)
+	client := newTestClient(t, c.nodes)
+	eventually(t, "three replicas of everything", func() bool {
+		s := c.status(client)
+		return s.LiveNodes == 3 && s.Underreplicated == 0 && s.Unavailable == 0 && s.WantedReplicas == 3 && s.Ranges >= 3
+	})
+
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	created, err := client.locus(c.nodes()[0]).CreateKeyspace(ctx, &locuspb.CreateKeyspaceRequest{
+		Name: "flights", Group: &locuspb.GroupRule{Delimiter: '/', Depth: 1}, SplitAt: [][]byte{[]byte("g"), []byte("p")},
+	})
+	require.NoError(t, err)
+	l := clustermap.LayoutOf(created.Keyspace)
+
+	const writers, each = 8, 20
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				require.NoError(t, client.put(l, fmt.Sprintf("%c/%03d", 'c'+2*w, i), "v"))
+			}
+		})
+	}
+	wg.Wait()
+	for _, n := range c.nodes() {
+		result, last, err := client.run(n, l, "rows", 0)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(writers*each), result)
+		require.GreaterOrEqual(t, last.Progress.RangesDone, uint64(3))
+	}
+
+	// The leader of the counter's range dies; so does the driver's node if they are one.
+	counted := 0
+	for range 5 {
+		got, err := client.call(l, "count", "k/counter", 1)
+		require.NoError(t, err)
+		counted++
+		require.Equal(t, fmt.Sprint(counted), got)
+	}
+	piece, ok := c.nodes()[0].cmap.Locate(l.Encode([]byte("k/counter")))
+	require.True(t, ok)
+	var victim *Node
+	eventually(t, "a leader", func() bool { victim = c.leader(piece.Route.Descriptor.ID); return victim != nil })
+	dir := victim.o.Data
+	c.set(dir, nil)
+	crash(t, victim)
+	for range 5 {
+		got, err := client.call(l, "count", "k/counter", 1)
+		require.NoError(t, err)
+		counted++
+		require.Equal(t, fmt.Sprint(counted), got)
+	}
+	result, _, err := client.run(c.nodes()[0], l, "rows", 0)
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprint(writers*each+1), result)
+
+	// It comes back at other ports, and takes part again.
+	back := startNode(t, testOptions(t, dir, c.nodes()[0].Addr()))
+	c.set(dir, back)
+	require.Equal(t, victim.StoreID(), back.StoreID())
+	eventually(t, "the node is back", func() bool {
+		s := c.status(client)
+		return s.LiveNodes == 3 && s.Underreplicated == 0 && s.Unavailable == 0 && back.unready() == ""
+	})
+	result, _, err = client.run(back, l, "rows", 0)
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprint(writers*each+1), result)
+}
+
+func TestRegisterFunction(t *testing.T) {
+	c := startCluster(t, 2)
+	client := newTestClient(t, c.nodes)
+	eventually(t, "two nodes", func() bool { return c.status(client).LiveNodes == 2 })
+	module, err := os.ReadFile(filepath.Join("..", "examples", "guests", "go", "counter.wasm"))
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	nodes := c.nodes()
+
+	register := func(n *Node, name string, module []byte) (*locuspb.FunctionInfo, error) {
+		resp, err := client.locus(n).RegisterFunction(ctx, &locuspb.RegisterFunctionRequest{Name: name, Module: module})
+		return resp.GetFunction(), api.FromStatus(err)
+	}
+	info, err := register(nodes[0], "counter", module)
+	require.NoError(t, err)
+	require.Equal(t, uint32(1), info.Version)
+	require.Equal(t, "read-write", info.Kind)
+	require.Equal(t, hashOf(module), info.Hash)
+	again, err := register(nodes[1], "counter", module)
+	require.NoError(t, err)
+	require.Equal(t, uint32(1), again.Version, "the same module is the same version")
+
+	_, err = register(nodes[0], "square", module)
+	require.ErrorContains(t, err, "native")
+	_, err = register(nodes[0], "broken", []byte("not a module"))
+	require.Error(t, err)
+	_, err = register(nodes[0], "a/b", module)
+	var invalid *api.InvalidArgumentError
+	require.ErrorAs(t, err, &invalid)
+
+	for _, n := range nodes {
+		list, err := client.locus(n).ListFunctions(ctx, &locuspb.ListFunctionsRequest{})
+		require.NoError(t, err)
+		var names []string
+		for _, f := range list.Functions {
+			names = append(names, f.Name)
+		}
+		require.Equal(t, []string{"count", "rows", "square", "stray", "counter"}, names)
+		raw, err := hex.DecodeString(info.Hash)
+		require.NoError(t, err)
+		got, err := client.locus(n).FetchModule(ctx, &locuspb.FetchModuleRequest{Hash: raw})
+		require.NoError(t, err)
+		require.Equal(t, info.Hash, hashOf(got.Module))
+	}
+	first, err := client.call(defaultLayout, "counter", "wasm-counter", 2)
+	require.NoError(t, err)
+	second, err := client.call(defaultLayout, "counter", "wasm-counter", 3)
+	require.NoError(t, err)
+	require.Equal(t, "2", first)
+	require.Equal(t, "5", second)
+}
