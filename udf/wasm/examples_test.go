@@ -28,6 +28,18 @@ func compile(t testing.TB, r *Runtime, name string, module []byte) *Function {
 	return f
 }
 
+// shared is the runtime of the tests of one module after another: it compiles each once.
+var shared = sync.OnceValues(func() (*Runtime, error) { return NewRuntime(Options{}) })
+
+func example(t testing.TB, name string, module []byte) *Function {
+	t.Helper()
+	r, err := shared()
+	require.NoError(t, err)
+	f, err := r.Compile(ctx, name, module)
+	require.NoError(t, err)
+	return f // not closed, so that its code stays compiled
+}
+
 // both are a function of package examples/functions, native and as a guest.
 func both(t *testing.T, name string) map[string]udf.Runnable {
 	t.Helper()
@@ -37,7 +49,7 @@ func both(t *testing.T, name string) map[string]udf.Runnable {
 	require.True(t, ok)
 	return map[string]udf.Runnable{
 		"native": native,
-		"guest":  compile(t, newRuntime(t, Options{}), name, moduleFile(t, guests+"go/"+name+".wasm")),
+		"guest":  example(t, name, moduleFile(t, guests+"go/"+name+".wasm")),
 	}
 }
 
@@ -109,7 +121,7 @@ var flightsSample = sync.OnceValues(func() (*memstore.Store, error) {
 func TestFlights(t *testing.T) {
 	s, err := flightsSample()
 	require.NoError(t, err)
-	f := compile(t, newRuntime(t, Options{}), flights.FunctionName, flights.Module)
+	f := example(t, flights.FunctionName, flights.Module)
 	require.Equal(t, udf.KindRange, f.Kind())
 
 	var native flights.Accumulator
@@ -172,7 +184,7 @@ func plainAirports(t *testing.T, s *memstore.Store) (airports []flights.Airport)
 }
 
 func TestFlightsRefusesOtherRecords(t *testing.T) {
-	f := compile(t, newRuntime(t, Options{}), flights.FunctionName, flights.Module)
+	f := example(t, flights.FunctionName, flights.Module)
 	a, err := f.NewAccumulator(ctx, udf.CodecJSON, nil)
 	require.NoError(t, err)
 	defer a.Close()
@@ -183,7 +195,7 @@ func TestFlightsRefusesOtherRecords(t *testing.T) {
 
 // TestFieldSum is the guest in C against a plain sum.
 func TestFieldSum(t *testing.T) {
-	f := compile(t, newRuntime(t, Options{}), "fieldsum", moduleFile(t, guests+"c/fieldsum.wasm"))
+	f := example(t, "fieldsum", moduleFile(t, guests+"c/fieldsum.wasm"))
 	s := memstore.New(map[string]string{"other": `not JSON`, "nested": `{"a":{"n":5},"b":["n",1]}`, "text": `{"n":"5"}`, "float": `{"n":1.5}`})
 	sum := 0
 	for i := range 1000 {
@@ -232,7 +244,7 @@ func BenchmarkFlights(b *testing.B) {
 		b.ReportMetric(float64(b.N*len(s.Data))/b.Elapsed().Seconds(), "records/s")
 	}
 	b.Run("guest", func(b *testing.B) {
-		a, err := compile(b, newRuntime(b, Options{}), flights.FunctionName, flights.Module).NewAccumulator(ctx, udf.CodecJSON, nil)
+		a, err := example(b, flights.FunctionName, flights.Module).NewAccumulator(ctx, udf.CodecJSON, nil)
 		require.NoError(b, err)
 		defer a.Close()
 		run(b, func(batch []byte) error { return a.Add(ctx, batch) })
@@ -242,7 +254,7 @@ func BenchmarkFlights(b *testing.B) {
 		run(b, acc.AddBatch)
 	})
 	b.Run("c-fieldsum", func(b *testing.B) {
-		a, err := compile(b, newRuntime(b, Options{}), "fieldsum", moduleFile(b, guests+"c/fieldsum.wasm")).NewAccumulator(ctx, udf.CodecJSON, []byte(`"delay"`))
+		a, err := example(b, "fieldsum", moduleFile(b, guests+"c/fieldsum.wasm")).NewAccumulator(ctx, udf.CodecJSON, []byte(`"delay"`))
 		require.NoError(b, err)
 		defer a.Close()
 		run(b, func(batch []byte) error { return a.Add(ctx, batch) })
@@ -256,7 +268,7 @@ func BenchmarkCall(b *testing.B) {
 		{"go-square", guests + "go/square.wasm", "square", "5"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			f := compile(b, newRuntime(b, Options{}), c.function, moduleFile(b, c.path))
+			f := example(b, c.function, moduleFile(b, c.path))
 			arg := []byte(c.arg)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -390,4 +391,29 @@ func TestHostPanic(t *testing.T) {
 	out, err := f.CallRead(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("=ok"))
 	require.NoError(t, err)
 	require.Equal(t, "ok", string(out.Result))
+}
+
+// TestEcho is the guest in text of docs/abi.md.
+func TestEcho(t *testing.T) {
+	g := plainGuest().describe("locus 1\nfunction echo pure raw\n")
+	require.Len(t, g.manifest, 0x1f)
+	g.memory = []byte{1, 0, 17}
+	g.change("locus_describe", func(f *guestFunc) { f.body = i64Const(0x000000100000001f) })
+	g.change("locus_alloc", func(f *guestFunc) {
+		// select of 64 KiB or 0 by n <= 1 MiB
+		f.body = slices.Concat(i32Const(0x10000), i32Const(0), []byte{0x20, 0}, i32Const(0x100000), []byte{0x4d, 0x1b})
+	})
+	g.change("locus_call", func(f *guestFunc) {
+		// ptr << 32 | len
+		f.body = slices.Concat([]byte{0x20, 1, 0xad}, i64Const(32), []byte{0x86, 0x20, 2, 0xad, 0x84})
+	})
+	f, err := newRuntime(t, Options{}).Compile(ctx, "echo", g.bytes())
+	require.NoError(t, err)
+	for _, n := range []int{0, 5, 1 << 20} {
+		out, err := f.CallPure(ctx, udf.CodecRaw, []byte(strings.Repeat("e", n)))
+		require.NoError(t, err)
+		require.Equal(t, strings.Repeat("e", n), string(out.Result))
+	}
+	_, err = f.CallPure(ctx, udf.CodecRaw, make([]byte, 1<<20+1))
+	require.ErrorContains(t, err, "its locus_alloc has no room for 1048577 bytes")
 }
