@@ -87,6 +87,9 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	if _, err := o.credentials(); err != nil {
+		return nil, err // before any data is touched
+	}
 	n := &Node{o: o.withDefaults(), failed: make(chan struct{}), stopped: make(chan struct{}), cmap: &clustermap.Map{}}
 	n.log = n.o.Logger
 	n.background, n.cancel = context.WithCancel(context.Background())
