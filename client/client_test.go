@@ -528,7 +528,9 @@ func TestBulkWriter(t *testing.T) {
 			total = 300
 		}
 		w := ks.BulkWriter(ctx, o)
+		f.mu.Lock()
 		before := len(f.applied)
+		f.mu.Unlock()
 		buf := make([]byte, 0, 32)
 		for i := range total {
 			buf = fmt.Appendf(buf[:0], "k%d-%d-%d-%d", i%10, i, o.MaxInFlight, o.MaxBytes)
@@ -536,11 +538,15 @@ func TestBulkWriter(t *testing.T) {
 		}
 		require.NoError(t, w.Flush())
 		require.EqualValues(t, total, w.Written())
+		f.mu.Lock()
 		require.Len(t, f.applied, before+total)
+		f.mu.Unlock()
 		require.NoError(t, w.Close())
 		require.NoError(t, w.Close())
 		require.ErrorIs(t, w.Put([]byte("a"), nil), ErrClosed)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for k, times := range f.applied {
 		require.Equal(t, 1, times, "%q", k)
 		v, _ := f.at([]byte(k), f.ts)

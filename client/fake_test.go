@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
@@ -38,7 +39,7 @@ type fake struct {
 	nextRange ids.RangeID
 	ts        hlc.Timestamp
 	data      map[string]*fakeRecord // by global key, with all versions
-	sessions  map[string]map[uint64]*locuspb.Response
+	sessions  map[string]*fakeSession
 	applied   map[string]int // mutations by global key
 	calls     map[ids.StoreID]int
 	frames    int
@@ -51,6 +52,11 @@ type fakeRange struct {
 	desc   *topology.Descriptor
 	leader ids.StoreID
 	term   ids.Term
+}
+
+type fakeSession struct {
+	floor   uint64
+	results map[uint64]*locuspb.Response
 }
 
 type fakeRecord struct{ versions []fakeVersion } // oldest first
@@ -73,7 +79,7 @@ type fakeNode struct {
 func newFake(t *testing.T, nodes int) *fake {
 	f := &fake{
 		t: t, nextRange: 100, ts: hlc.Make(time.Now().UnixMilli(), 0), data: map[string]*fakeRecord{},
-		sessions: map[string]map[uint64]*locuspb.Response{}, applied: map[string]int{}, calls: map[ids.StoreID]int{},
+		sessions: map[string]*fakeSession{}, applied: map[string]int{}, calls: map[ids.StoreID]int{},
 	}
 	for i := range nodes {
 		n := &fakeNode{f: f, store: ids.StoreID(i + 1)}
@@ -243,19 +249,20 @@ func (f *fake) serve(store ids.StoreID, r *locuspb.Request) (*locuspb.Response, 
 	}
 	table := f.sessions[string(r.Session.Id)]
 	if table == nil {
-		table = map[uint64]*locuspb.Response{}
+		table = &fakeSession{results: map[uint64]*locuspb.Response{}}
 		f.sessions[string(r.Session.Id)] = table
 	}
-	for n := range table {
-		if n < r.Session.Floor {
-			delete(table, n)
-		}
+	for ; table.floor < r.Session.Floor; table.floor++ {
+		delete(table.results, table.floor)
 	}
-	if known := table[r.Session.Number]; known != nil {
-		return known, true
+	if r.Session.Number < table.floor {
+		return refuse(api.ErrSessionExpired), true // an attempt that was late; nobody waits for it
+	}
+	if known := table.results[r.Session.Number]; known != nil {
+		return proto.Clone(known).(*locuspb.Response), true
 	}
 	resp := f.command(rng, r)
-	table[r.Session.Number] = resp
+	table.results[r.Session.Number] = proto.Clone(resp).(*locuspb.Response)
 	return resp, true
 }
 

@@ -35,7 +35,7 @@ type RetryOptions struct {
 	// 4 ms and 250 ms. A small Max finds a new leaseholder sooner and asks a failing cluster more often.
 	Min, Max time.Duration
 	// Attempt is how long one answer may take before another replica is asked; a function call gets four
-	// times as long. Default: 3 s.
+	// times as long, and each further attempt twice as long, up to eight times. Default: 3 s.
 	Attempt time.Duration
 }
 

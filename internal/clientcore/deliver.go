@@ -333,6 +333,7 @@ func (c *Core) attemptTimedOut(o *op) {
 	o.lastErr = &api.UnavailableError{
 		Reason: "no answer from store " + o.store.id.String() + " within " + c.attemptTimeout(o).String(),
 	}
+	o.timeouts = min(o.timeouts, 250) + 1
 	if o.route != nil {
 		o.route.denied(o.store.id)
 	}

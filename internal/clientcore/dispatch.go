@@ -241,11 +241,14 @@ func (c *Core) send(o *op, s *store) {
 	c.out.Sends = append(c.out.Sends, Send{Store: s.id, Request: o.message(max(c.token, o.token), timeout), op: o})
 }
 
+// attemptTimeout doubles with each attempt that got no answer: a cluster that is slow for the load it has
+// must not get the load twice.
 func (c *Core) attemptTimeout(o *op) time.Duration {
+	d := c.o.AttemptTimeout
 	if _, call := o.tmpl.Op.(*locuspb.Request_Call); call {
-		return 4 * c.o.AttemptTimeout
+		d *= 4
 	}
-	return c.o.AttemptTimeout
+	return d << min(o.timeouts, 3)
 }
 
 // wait puts an operation off until its next attempt.

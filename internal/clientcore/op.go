@@ -117,6 +117,7 @@ type op struct {
 	maybe    bool // some attempt may have taken effect
 	redirect uint8
 	backoffs uint8
+	timeouts uint8 // attempts that got no answer in time
 	patient  bool  // told to wait: better routes do not wake it
 	misses   uint8 // routing mistakes in a row that brought no better route
 	lastErr  error
