@@ -137,10 +137,18 @@ func (o *Options) Validate() error {
 	case o.ElectionTicks <= o.HeartbeatTicks:
 		return fmt.Errorf("raftstore: election timeout of %d ticks must exceed the heartbeat interval of %d", o.ElectionTicks, o.HeartbeatTicks)
 	}
-	// An entry that the engine refuses would be refused by every replica for ever (rule A6).
+	return o.checkLimits()
+}
+
+// checkLimits compares what an entry may be with what the engine takes: an entry that the engine refuses would be
+// refused by every replica for ever (rule A6).
+func (o *Options) checkLimits() error {
 	limits := o.Engine.Limits()
 	if need := int64(o.MaxEntryBytes + o.MaxCommandBytes + 2*o.MaxSessionBytes); limits.MaxBatchBytes < need {
 		return fmt.Errorf("raftstore: the engine takes batches of %d bytes, entries may need %d", limits.MaxBatchBytes, need)
+	}
+	if need := int64((o.MaxEntryBytes+o.MaxCommandBytes)/writeOverhead + o.MaxSessionBytes/sessionOverhead); limits.MaxBatchOps < need {
+		return fmt.Errorf("raftstore: the engine takes batches of %d writes, entries may need %d", limits.MaxBatchOps, need)
 	}
 	return nil
 }

@@ -327,7 +327,7 @@ func commandSize(req *locuspb.Request, limit int) (int, error) {
 			if err := checkRecord(m.Key, m.Value); err != nil {
 				return 0, err
 			}
-			size += len(m.Key) + len(m.Value) + 32
+			size += len(m.Key) + len(m.Value) + writeOverhead
 		}
 		if op.Write.DeleteSpan {
 			size += int(min(op.Write.Limit, maxDeleteSpan)) * 64
