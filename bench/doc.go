@@ -1,0 +1,10 @@
+// Package bench is the room of programs and tests that look at a cluster from outside: they start real
+// nodes, hurt them, and judge by what clients were told.
+//
+//	bench/cluster   starts, kills, pauses and stops real "locus start" processes
+//	bench/history   records what clients did and saw, and judges it: linearizable, in order, exact
+//	bench/kill      the consistency test under kill -9, and tests of starting, stopping and growing
+//	bench/flights   the answer of the flights job against an independent program
+//
+// Nothing here knows a node from inside: a node is the binary that users run.
+package bench
