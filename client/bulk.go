@@ -113,7 +113,7 @@ func (w *BulkWriter) Flush() error {
 		select {
 		case <-drained:
 		case <-w.ctx.Done():
-			return w.fail(context.Cause(w.ctx))
+			return w.fail(reason(w.ctx))
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (w *BulkWriter) add(key []byte, m *locuspb.Mutation, opts []WriteOption) er
 		select {
 		case <-room:
 		case <-w.ctx.Done():
-			return w.fail(context.Cause(w.ctx))
+			return w.fail(reason(w.ctx))
 		}
 	}
 }
@@ -251,7 +251,7 @@ func (w *BulkWriter) submitLater(again []bulkWrite) {
 		case <-t.C:
 			w.submit(again)
 		case <-w.ctx.Done():
-			w.finishAll(again, context.Cause(w.ctx))
+			w.finishAll(again, reason(w.ctx))
 		case <-ctx.Done():
 			w.finishAll(again, ErrClosed)
 		}

@@ -363,6 +363,14 @@ func TestAmbiguous(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.False(t, errors.As(err, &ambiguous))
 
+	cause := errors.New("shutting down")
+	given, give := context.WithCancelCause(ctx)
+	time.AfterFunc(5*time.Millisecond, func() { give(cause) })
+	_, err = ks.Put(given, []byte("a"), nil)
+	require.ErrorAs(t, err, &ambiguous)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, cause)
+
 	// Refusals that promise to have done nothing leave no doubt, and are found in the error.
 	f.mu.Lock()
 	f.intercept = func(ids.StoreID, *locuspb.Request) (*locuspb.Response, bool) {

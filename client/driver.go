@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -220,7 +222,7 @@ func (d *driver) await(ctx context.Context, id clientcore.OpID, w *waiter) clien
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
-		d.cancel(id, context.Cause(ctx))
+		d.cancel(id, reason(ctx))
 		<-w.ready
 	}
 	done := w.done
@@ -255,3 +257,12 @@ func tokenOf(ctx context.Context) hlc.Timestamp {
 
 // errNoResponse would be a bug of the core.
 var errNoResponse = &api.InternalError{Reason: "an operation ended without an answer"}
+
+// reason is why a context ended: its error, and the cause that was given for it.
+func reason(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if err == nil || errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}

@@ -131,7 +131,7 @@ func runRange(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.Sp
 		}
 		select {
 		case <-ctx.Done():
-			return ran{}, context.Cause(ctx)
+			return ran{}, reason(ctx)
 		case <-db.life.ctx.Done():
 			return ran{}, ErrClosed
 		case <-time.After(roundPause):

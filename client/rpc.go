@@ -126,7 +126,7 @@ func elsewhere(err error) bool {
 
 // ended is the error of a call whose context ended before any node did it.
 func ended(ctx context.Context, last error) error {
-	if err := context.Cause(ctx); err != nil && !errors.Is(last, err) {
+	if err := reason(ctx); err != nil && !errors.Is(last, err) {
 		return errors.Join(last, err)
 	}
 	return last

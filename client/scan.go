@@ -140,7 +140,7 @@ func (s *scanner) ask(ctx context.Context) *pending {
 	}
 	db := s.ks.db
 	if err := ctx.Err(); err != nil {
-		return &pending{err: context.Cause(ctx)}
+		return &pending{err: reason(ctx)}
 	}
 	w := waiters.Get().(*waiter)
 	id, err := db.driver.submit(clientcore.Op{
