@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,6 +58,7 @@ func TestCompilePlainGuest(t *testing.T) {
 func TestCompileRefuses(t *testing.T) {
 	spin := []byte{0x03, 0x40, 0x0c, 0x00, 0x0b} // loop br 0 end
 	trap := []byte{0x00}
+	r := newRuntime(t, Options{CallTimeout: 300 * time.Millisecond})
 	for name, c := range map[string]struct {
 		module []byte
 		want   string
@@ -117,7 +119,6 @@ func TestCompileRefuses(t *testing.T) {
 			"stopped at its bound of time"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRuntime(t, Options{CallTimeout: 50e6})
 			f, err := r.Compile(ctx, "f", c.module)
 			require.ErrorContains(t, err, c.want)
 			require.ErrorContains(t, err, `the module of function "f" was refused: `)
@@ -230,7 +231,7 @@ func FuzzRestrict(f *testing.F) {
 func FuzzCompile(f *testing.F) {
 	f.Add(plainGuest().bytes())
 	f.Add(moduleFile(f, "testdata/hostile.wasm"))
-	r, err := NewRuntime(Options{CallTimeout: 20e6, MaxInstances: 1})
+	r, err := NewRuntime(Options{CallTimeout: 20 * time.Millisecond, MaxInstances: 1})
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, module []byte) {
 		if fn, err := r.Compile(ctx, "f", module); err == nil {

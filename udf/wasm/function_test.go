@@ -116,11 +116,11 @@ func TestArgumentsCrossWhole(t *testing.T) {
 // TestTimeBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
 // does not wait for it.
 func TestTimeBound(t *testing.T) {
-	r := newRuntime(t, Options{CallTimeout: 30 * time.Millisecond, MaxInstances: 1})
+	r := newRuntime(t, Options{CallTimeout: 300 * time.Millisecond, MaxInstances: 1})
 	f := hostile(t, r, "pure")
 	_, err := f.CallPure(ctx, udf.CodecRaw, []byte("s"))
 	require.ErrorIs(t, err, api.ErrFuelExhausted)
-	require.ErrorContains(t, err, `function "pure" was stopped at its bound of time, 30ms`)
+	require.ErrorContains(t, err, `function "pure" was stopped at its bound of time, 300ms`)
 	require.Equal(t, uint64(1), visits(t, f), "the instance was discarded")
 
 	slow := hostile(t, newRuntime(t, Options{CallTimeout: time.Hour}), "pure")
@@ -281,7 +281,7 @@ func TestRange(t *testing.T) {
 }
 
 func TestRangeErrors(t *testing.T) {
-	f := hostile(t, newRuntime(t, Options{MaxInstances: 1, CallTimeout: 30 * time.Millisecond}), "range")
+	f := hostile(t, newRuntime(t, Options{MaxInstances: 1, CallTimeout: 300 * time.Millisecond}), "range")
 	s := memstore.New(map[string]string{"k": "v"})
 	batch := s.Batches(udf.Span{})[0]
 
@@ -293,7 +293,7 @@ func TestRangeErrors(t *testing.T) {
 	require.ErrorContains(t, err, `function "range" is range and can't be run as pure`)
 
 	for mode, want := range map[string]string{
-		"t": "wasm error: unreachable", "g": "it is not of a kind that may read", "s": "was stopped at its bound of time, 30ms",
+		"t": "wasm error: unreachable", "g": "it is not of a kind that may read", "s": "was stopped at its bound of time, 300ms",
 	} {
 		a, err := f.NewAccumulator(ctx, udf.CodecRaw, []byte(mode))
 		require.NoError(t, err)
