@@ -324,9 +324,9 @@ func TestLostAnswer(t *testing.T) {
 		require.Equal(t, seen[0].Number, s.Number)
 		require.Equal(t, seen[0].FirstAttempt, s.FirstAttempt)
 	}
-	key := string(keys.Layout{ID: 1}.Encode([]byte("a")))
-	require.Equal(t, 1, f.applied[key])
-	require.Equal(t, Timestamp(f.data[key].versions[0].ts), ts)
+	key := keys.Layout{ID: 1}.Encode([]byte("a"))
+	require.Equal(t, 1, f.applied[string(key)])
+	require.Equal(t, Timestamp(f.data[string(key)].versions[0].ts), ts)
 }
 
 // TestAmbiguous: a write that nobody answers ends as ambiguous, wrapping the context's error; one that was

@@ -72,7 +72,6 @@ func newConns(t *tls.Config) *conns {
 	c.opts = []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(c.dial),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithReadBufferSize(bufferSize),
 		grpc.WithWriteBufferSize(bufferSize),
 		grpc.WithStaticStreamWindowSize(streamWindow),

@@ -139,9 +139,9 @@ func (db *DB) carry(store ids.StoreID, req *locuspb.Request) (uint64, error) {
 	return p.carry(req)
 }
 
-// fetch implements carrier: it asks one node after another for routes.
+// fetch implements carrier: it asks one node after another for routes. After Close nobody waits for them.
 func (db *DB) fetch(span keys.Span, limit uint64) {
-	ok := db.spawn(func(ctx context.Context) {
+	db.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, db.o.Timeout)
 		defer cancel()
 		m, err := call(ctx, db, true, func(ctx context.Context, c locuspb.LocusClient) (*locuspb.RoutesResponse, error) {
@@ -153,7 +153,6 @@ func (db *DB) fetch(span keys.Span, limit uint64) {
 		}
 		db.learn(m)
 	})
-	_ = ok // after Close nobody waits for routes
 }
 
 // learn takes in which nodes there are and where ranges lie.

@@ -219,15 +219,6 @@ func (m *model) route(r *modelRange) *locuspb.Route {
 	return api.RouteToProto(out)
 }
 
-func (m *model) find(key []byte) *modelRange {
-	for _, r := range m.ranges {
-		if r.desc.Span.Contains(key) {
-			return r
-		}
-	}
-	return nil
-}
-
 func fail(id uint64, err error) *locuspb.Response {
 	return &locuspb.Response{Id: id, Error: api.ToProto(err)}
 }

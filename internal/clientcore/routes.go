@@ -150,13 +150,3 @@ func (c *routeCache) evict(r *route) {
 		c.routes = slices.Delete(c.routes, i, i+1)
 	}
 }
-
-// byID finds the route of a range. It is used on errors only and looks at all routes.
-func (c *routeCache) byID(id ids.RangeID) *route {
-	for _, r := range c.routes {
-		if r.desc.ID == id {
-			return r
-		}
-	}
-	return nil
-}
