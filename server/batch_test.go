@@ -222,12 +222,10 @@ func TestBatchAnswersOutOfOrder(t *testing.T) {
 	}
 	require.NoError(t, stream.Send(&locuspb.BatchRequest{Requests: all}))
 	require.NoError(t, stream.CloseSend())
-	eventually(t, "all are dispatched", func() bool { return s.asked.Load() == count })
-	go func() {
-		for i := count - 1; i >= 0; i-- {
-			held[i]()
-		}
-	}()
+	eventually(t, "all are dispatched", func() bool { mu.Lock(); defer mu.Unlock(); return len(held) == count })
+	for i := count - 1; i >= 0; i-- {
+		held[i]()
+	}
 	var got []uint64
 	for len(got) < count {
 		frame, err := stream.Recv()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/locuskv/locus/api"
@@ -30,6 +31,8 @@ type dispatcher struct {
 	refetch func(ctx context.Context) error
 	// pure bounds how many pure calls run at a time.
 	pure chan struct{}
+	// underWay counts requests that are not answered yet.
+	underWay atomic.Int64
 }
 
 // origin says whom a request comes from, which decides what it may touch.
@@ -42,7 +45,11 @@ const (
 
 // dispatch executes one request; done is called exactly once, on any goroutine.
 func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from origin, done func(*locuspb.Response)) {
-	finish := func(resp *locuspb.Response) { done(d.enrich(req, resp)) }
+	d.underWay.Add(1)
+	finish := func(resp *locuspb.Response) {
+		d.underWay.Add(-1)
+		done(d.enrich(req, resp))
+	}
 	// A token is the highest timestamp that a session has seen: a fact, unless it is too far ahead.
 	if err := d.clock.Update(hlc.Timestamp(req.Token)); err != nil {
 		finish(failed(err))

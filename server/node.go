@@ -219,7 +219,7 @@ func (n *Node) serve(context.Context) error {
 	locuspb.RegisterLocusServer(n.grpc, &locusService{n: n})
 	locuspb.RegisterNodeServer(n.grpc, &nodeService{n: n})
 	n.wg.Go(func() {
-		if err := n.grpc.Serve(n.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := n.grpc.Serve(n.listener); err != nil && n.background.Err() == nil {
 			n.fail(&ListenError{Address: n.o.Listen, Use: "gRPC", Cause: err})
 		}
 	})

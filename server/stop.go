@@ -16,7 +16,7 @@ const (
 	// elected anew, which takes longer but needs nobody's help.
 	handOverTime = 2 * time.Second
 	// graceTime bounds how long requests under way may take to end.
-	graceTime = 2 * time.Second
+	graceTime = time.Second
 	// closeTime bounds the wait for the store's last checkpoint.
 	closeTime = 30 * time.Second
 )
@@ -101,20 +101,23 @@ func successor(info raftstore.RangeInfo, self ids.StoreID) (ids.StoreID, bool) {
 	return best, best != 0
 }
 
-// endRequests lets requests under way end, for a while, and takes no more.
+// endRequests lets requests under way end, for a while, and then ends every stream. It does not wait for
+// the streams themselves (GracefulStop does): clients and peers hold theirs open for as long as they live.
 func (n *Node) endRequests(ctx context.Context) {
-	graceful := make(chan struct{})
-	go func() { n.grpc.GracefulStop(); close(graceful) }()
-	timer := time.NewTimer(graceTime)
-	defer timer.Stop()
-	select {
-	case <-graceful:
-		return
-	case <-timer.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, graceTime)
+	defer cancel()
+	_ = n.listener.Close() // nobody new
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for n.dispatcher.underWay.Load() > 0 {
+		select {
+		case <-look.C:
+			continue
+		case <-ctx.Done():
+		}
+		break
 	}
 	n.grpc.Stop()
-	<-graceful
 }
 
 // closeStore takes the last checkpoint and ends the store's workers.

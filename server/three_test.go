@@ -177,7 +177,7 @@ func TestRegisterFunction(t *testing.T) {
 	c := startCluster(t, 2)
 	client := newTestClient(t, c.nodes)
 	eventually(t, "two nodes", func() bool { return c.status(client).LiveNodes == 2 })
-	module, err := os.ReadFile(filepath.Join("..", "examples", "guests", "go", "counter.wasm"))
+	module, err := os.ReadFile(filepath.Join("..", "examples", "guests", "c", "fieldsum.wasm"))
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -187,12 +187,12 @@ func TestRegisterFunction(t *testing.T) {
 		resp, err := client.locus(n).RegisterFunction(ctx, &locuspb.RegisterFunctionRequest{Name: name, Module: module})
 		return resp.GetFunction(), api.FromStatus(err)
 	}
-	info, err := register(nodes[0], "counter", module)
+	info, err := register(nodes[0], "fieldsum", module)
 	require.NoError(t, err)
 	require.Equal(t, uint32(1), info.Version)
-	require.Equal(t, "read-write", info.Kind)
+	require.Equal(t, "range", info.Kind)
 	require.Equal(t, hashOf(module), info.Hash)
-	again, err := register(nodes[1], "counter", module)
+	again, err := register(nodes[1], "fieldsum", module)
 	require.NoError(t, err)
 	require.Equal(t, uint32(1), again.Version, "the same module is the same version")
 
@@ -211,17 +211,24 @@ func TestRegisterFunction(t *testing.T) {
 		for _, f := range list.Functions {
 			names = append(names, f.Name)
 		}
-		require.Equal(t, []string{"count", "rows", "square", "stray", "counter"}, names)
+		require.Equal(t, []string{"count", "rows", "square", "stray", "fieldsum"}, names)
 		raw, err := hex.DecodeString(info.Hash)
 		require.NoError(t, err)
 		got, err := client.locus(n).FetchModule(ctx, &locuspb.FetchModuleRequest{Hash: raw})
 		require.NoError(t, err)
 		require.Equal(t, info.Hash, hashOf(got.Module))
 	}
-	first, err := client.call(defaultLayout, "counter", "wasm-counter", 2)
-	require.NoError(t, err)
-	second, err := client.call(defaultLayout, "counter", "wasm-counter", 3)
-	require.NoError(t, err)
-	require.Equal(t, "2", first)
-	require.Equal(t, "5", second)
+	for i := range 10 {
+		require.NoError(t, client.put(defaultLayout, fmt.Sprint("doc", i), fmt.Sprintf(`{"delay":%d}`, i)))
+	}
+	for _, n := range nodes {
+		result, last, err := client.run(n, defaultLayout, "fieldsum", "delay")
+		require.NoError(t, err)
+		require.JSONEq(t, `{"count":10,"sum":45}`, result)
+		require.Equal(t, uint32(1), last.Version)
+		_, _, err = client.run(n, defaultLayout, "fieldsum", 7)
+		var own *api.FunctionError
+		require.ErrorAs(t, err, &own)
+		require.Equal(t, int64(1), own.Code)
+	}
 }

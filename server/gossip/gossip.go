@@ -138,6 +138,9 @@ func (g *Gossip) config() (*serf.Config, error) {
 	c.ValidateNodeNames = true
 	c.DisableCoordinates = true
 	c.LeavePropagateDelay = 200 * time.Millisecond
+	if g.o.Fast {
+		c.LeavePropagateDelay = 50 * time.Millisecond
+	}
 	c.BroadcastTimeout = time.Second
 	c.ReconnectInterval = 5 * time.Second
 	c.Merge = merge{cluster: g.o.ClusterID}
