@@ -435,3 +435,22 @@ func TestA6SplitWithAFullSessionTable(t *testing.T) {
 		t.Fatal("no child")
 	}
 }
+
+// Rule A4: a write leaves the overlay only once its sequence is visible to the next evaluation.
+func TestA4OverlayOutlivesApply(t *testing.T) {
+	c := newTestCluster(t, 1)
+	n := c.node(1)
+	n.exec.hold(true, QueueApply)
+	w := n.send(testRange, put("x", "1"))
+	c.settle()
+	before := n.eng.MaxSeq()
+	if !n.applier.queue.(*stepQueue).step() || n.eng.MaxSeq() != before+1 || w.answered() {
+		t.Fatal("the entry should be in the engine and not yet be published")
+	}
+	p := n.send(testRange, cas("x", "1", "2"))
+	c.settle() // evaluated
+	n.exec.hold(false, QueueApply)
+	c.settle()
+	c.must(w.err())
+	c.must(p.err())
+}
