@@ -20,22 +20,41 @@ import (
 // defaultAddress is where a node listens when it is told nothing.
 const defaultAddress = server.DefaultListen
 
-// talk is the body of a command that talks to a cluster.
-type talk func(ctx context.Context, db *client.DB, args []string) error
+// talk is what a command says to a cluster.
+type talk func(ctx context.Context, db *client.DB) error
 
-// short makes a command's RunE of f, which asks one thing: all of it ends after --timeout.
-func (s *shell) short(f talk) func(*cobra.Command, []string) error {
+// prepare reads a command's arguments, so that what is wrong with them is told before a cluster is asked.
+type prepare func(args []string) (talk, error)
+
+// runE is what cobra runs.
+type runE = func(cmd *cobra.Command, args []string) error
+
+// short runs a command that asks one thing: all of it ends after --timeout.
+func (s *shell) short(p prepare) runE {
 	return func(cmd *cobra.Command, args []string) error {
+		f, err := p(args)
+		if err != nil {
+			return err
+		}
 		ctx, cancel := s.limited(cmd.Context())
 		defer cancel()
-		return s.with(ctx, args, f)
+		return s.with(ctx, f)
 	}
 }
 
-// long makes a command's RunE of f, which takes as long as the data needs: --timeout bounds each request.
-func (s *shell) long(f talk) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error { return s.with(cmd.Context(), args, f) }
+// long runs a command that takes as long as the data needs: --timeout bounds each request.
+func (s *shell) long(p prepare) runE {
+	return func(cmd *cobra.Command, args []string) error {
+		f, err := p(args)
+		if err != nil {
+			return err
+		}
+		return s.with(cmd.Context(), f)
+	}
 }
+
+// plain is a command without arguments to read.
+func plain(f talk) prepare { return func([]string) (talk, error) { return f, nil } }
 
 // limited ends ctx after --timeout.
 func (s *shell) limited(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -46,12 +65,12 @@ func (s *shell) limited(ctx context.Context) (context.Context, context.CancelFun
 }
 
 // with opens the cluster for f. A signal of the user ends f's context.
-func (s *shell) with(ctx context.Context, args []string, f talk) error {
+func (s *shell) with(ctx context.Context, f talk) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	db, err := s.open(ctx)
 	if err == nil {
-		err = errors.Join(f(ctx, db, args), db.Close())
+		err = errors.Join(f(ctx, db), db.Close())
 	}
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return errInterrupted // whatever the interruption made of the request under way

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,20 +41,19 @@ func (s *shell) functionRegister() *cobra.Command {
 		Use: "register NAME FILE.wasm", Short: "Store a WebAssembly module as the newest version of a function",
 		Example: "  locus fn register flights-delays examples/flights/flights.wasm", Args: exactly(2),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
+	c.RunE = s.short(func(args []string) (talk, error) {
 		module, err := os.ReadFile(args[1])
-		if err != nil {
+		return func(ctx context.Context, db *client.DB) error {
+			info, err := db.RegisterFunction(ctx, args[0], module)
+			if err != nil {
+				return err
+			}
+			if s.json() {
+				return output.JSON(s.out, toFunctionJSON(info))
+			}
+			_, err = fmt.Fprintf(s.out, "registered %s version %d (%s, %s)\n", info.Name, info.Version, info.Kind, output.Bytes(info.Size))
 			return err
-		}
-		info, err := db.RegisterFunction(ctx, args[0], module)
-		if err != nil {
-			return err
-		}
-		if s.json() {
-			return output.JSON(s.out, toFunctionJSON(info))
-		}
-		_, err = fmt.Fprintf(s.out, "registered %s version %d (%s, %s)\n", info.Name, info.Version, info.Kind, output.Bytes(info.Size))
-		return err
+		}, err
 	})
 	return c
 }
@@ -62,7 +62,7 @@ func (s *shell) functionList() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "List the functions of the cluster", Example: "  locus fn list", Args: exactly(0),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, _ []string) error {
+	c.RunE = s.short(plain(func(ctx context.Context, db *client.DB) error {
 		functions, err := db.Functions(ctx)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (s *shell) functionList() *cobra.Command {
 			t.Row(row...)
 		}
 		return t.Write(s.out, "")
-	})
+	}))
 	return c
 }
 
@@ -145,28 +145,24 @@ func (s *shell) functionCall() *cobra.Command {
 	f.register(c)
 	c.Flags().StringVar(&key, "key", "", "the key, in --keyspace, that the function is called on")
 	c.Flags().BoolVar(&dry, "dry-run", false, "drop what the function writes")
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
-		argument, err := f.argument(args[1:])
-		if err != nil {
-			return err
-		}
-		var target client.Target = db
-		if key != "" {
-			k, err := s.keys().Parse(key)
-			if err != nil {
-				return err
-			}
-			target = db.Keyspace(s.keyspace).Key(k)
-		}
+	c.RunE = s.short(func(args []string) (talk, error) {
+		argument, err1 := f.argument(args[1:])
+		k, err2 := s.keys().Parse(key)
 		var opts []client.CallOption
 		if dry {
 			opts = append(opts, client.DryRun())
 		}
-		result, err := call(ctx, &f, args[0], target, argument, opts)
-		if err != nil {
-			return err
-		}
-		return s.printResult(result, f.raw)
+		return func(ctx context.Context, db *client.DB) error {
+			var target client.Target = db
+			if key != "" {
+				target = db.Keyspace(s.keyspace).Key(k)
+			}
+			result, err := call(ctx, &f, args[0], target, argument, opts)
+			if err != nil {
+				return err
+			}
+			return s.printResult(result, f.raw)
+		}, cmp.Or(err1, err2)
 	})
 	return c
 }
@@ -193,22 +189,18 @@ func (s *shell) functionRun() *cobra.Command {
 	}
 	f.register(c)
 	part.register(c)
-	c.RunE = s.long(func(ctx context.Context, db *client.DB, args []string) error {
-		argument, err := f.argument(args[1:])
-		if err != nil {
-			return err
-		}
-		span, err := part.span(s, db.Keyspace(s.keyspace))
-		if err != nil {
-			return err
-		}
-		step := s.progress().Step("running "+args[0], 0, progress.Things)
-		result, err := runOver(ctx, &f, args[0], span, argument)
-		step.Done()
-		if err != nil {
-			return err
-		}
-		return s.printResult(result, f.raw)
+	c.RunE = s.long(func(args []string) (talk, error) {
+		argument, err1 := f.argument(args[1:])
+		span, err2 := part.span(s)
+		return func(ctx context.Context, db *client.DB) error {
+			step := s.progress().Step("running "+args[0], 0, progress.Things)
+			result, err := runOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument)
+			step.Done()
+			if err != nil {
+				return err
+			}
+			return s.printResult(result, f.raw)
+		}, cmp.Or(err1, err2)
 	})
 	return c
 }

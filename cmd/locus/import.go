@@ -44,24 +44,24 @@ failure some are there, and importing again mends that.`,
 	}
 	c.Flags().StringVar(&key, "key", "", "how a record's key is made of its fields (required)")
 	c.Flags().StringVar(&format, "format", "", "csv or json; default: by the file's first byte")
-	c.RunE = func(cmd *cobra.Command, args []string) error {
+	c.RunE = s.long(func(args []string) (talk, error) {
 		if key == "" {
-			return errors.New("--key is required, for example --key origin/date:10/seq")
+			return nil, errors.New("--key is required, for example --key origin/date:10/seq")
 		}
 		template, err := importer.ParseTemplate(key)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		in, size, err := s.openInput(args[0])
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer in.Close()
 		load := &load{template: template, format: importer.Format(format), in: in, size: size}
-		return s.long(func(ctx context.Context, db *client.DB, _ []string) error {
+		return func(ctx context.Context, db *client.DB) error {
+			defer in.Close()
 			return s.runLoad(ctx, db.Keyspace(s.keyspace), load)
-		})(cmd, args)
-	}
+		}, nil
+	})
 	return c
 }
 

@@ -51,18 +51,15 @@ those with the same prefix up to the N-th delimiter, or the same first N bytes. 
 	c.Flags().IntVar(&f.splitInto, "split-into", 0, "number of ranges to begin with (hash partition)")
 	c.MarkFlagsRequiredTogether("group-delim", "group-depth")
 	c.MarkFlagsMutuallyExclusive("group-delim", "group-len")
-	c.RunE = func(cmd *cobra.Command, args []string) error {
+	c.RunE = s.short(func(args []string) (talk, error) {
 		o, err := f.options(s.keys())
-		if err != nil {
-			return err
-		}
-		return s.short(func(ctx context.Context, db *client.DB, args []string) error {
+		return func(ctx context.Context, db *client.DB) error {
 			if err := db.CreateKeyspace(ctx, args[0], o); err != nil {
 				return err
 			}
 			return s.showKeyspace(ctx, db, args[0])
-		})(cmd, args)
-	}
+		}, err
+	})
 	return c
 }
 
@@ -113,7 +110,7 @@ func (s *shell) keyspaceList() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "List the keyspaces", Example: "  locus keyspace list", Args: exactly(0),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, _ []string) error {
+	c.RunE = s.short(plain(func(ctx context.Context, db *client.DB) error {
 		spaces, err := db.Keyspaces(ctx)
 		if err != nil {
 			return err
@@ -131,7 +128,7 @@ func (s *shell) keyspaceList() *cobra.Command {
 			t.Row(k.Name, partitionName(k.Partition), groupText(k.Group))
 		}
 		return t.Write(s.out, "")
-	})
+	}))
 	return c
 }
 
@@ -139,8 +136,8 @@ func (s *shell) keyspaceShow() *cobra.Command {
 	c := &cobra.Command{
 		Use: "show NAME", Short: "Print a keyspace and its ranges", Example: "  locus keyspace show flights", Args: exactly(1),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
-		return s.showKeyspace(ctx, db, args[0])
+	c.RunE = s.short(func(args []string) (talk, error) {
+		return func(ctx context.Context, db *client.DB) error { return s.showKeyspace(ctx, db, args[0]) }, nil
 	})
 	return c
 }
@@ -150,8 +147,8 @@ func (s *shell) keyspaceDrop() *cobra.Command {
 		Use: "drop NAME", Short: "Drop a keyspace and all its data",
 		Example: "  locus keyspace drop flights", Args: exactly(1),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
-		return db.DropKeyspace(ctx, args[0])
+	c.RunE = s.short(func(args []string) (talk, error) {
+		return func(ctx context.Context, db *client.DB) error { return db.DropKeyspace(ctx, args[0]) }, nil
 	})
 	return c
 }

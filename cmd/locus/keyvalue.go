@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,23 +54,22 @@ func (s *shell) putCommand() *cobra.Command {
 		Args:    exactly(2),
 	}
 	c.Flags().DurationVar(&ttl, "ttl", 0, "let the key expire after this long; 0 never")
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
+	c.RunE = s.short(func(args []string) (talk, error) {
 		key, err := s.keys().Parse(args[0])
-		if err != nil {
-			return err
-		}
 		var opts []client.WriteOption
 		switch {
 		case ttl < 0 || ttl > 0 && ttl < time.Millisecond:
-			return fmt.Errorf("--ttl %s is less than a millisecond", ttl)
+			return nil, fmt.Errorf("--ttl %s is less than a millisecond", ttl)
 		case ttl > 0:
 			opts = append(opts, client.TTL(ttl))
 		}
-		ts, err := db.Keyspace(s.keyspace).Put(ctx, key, []byte(args[1]), opts...)
-		if err != nil {
-			return err
-		}
-		return s.written(key, ts)
+		return func(ctx context.Context, db *client.DB) error {
+			ts, err := db.Keyspace(s.keyspace).Put(ctx, key, []byte(args[1]), opts...)
+			if err != nil {
+				return err
+			}
+			return s.written(key, ts)
+		}, err
 	})
 	return c
 }
@@ -82,22 +82,21 @@ func (s *shell) getCommand() *cobra.Command {
 			"  locus get greeting --output json",
 		Args: exactly(1),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
+	c.RunE = s.short(func(args []string) (talk, error) {
 		key, err := s.keys().Parse(args[0])
-		if err != nil {
+		return func(ctx context.Context, db *client.DB) error {
+			item, err := db.Keyspace(s.keyspace).Get(ctx, key)
+			switch {
+			case errors.Is(err, client.ErrNotFound):
+				return errKeyNotFound
+			case err != nil:
+				return err
+			case s.json():
+				return output.JSONLine(s.out, s.itemJSON(item))
+			}
+			_, err = fmt.Fprintf(s.out, "%s\n", item.Value)
 			return err
-		}
-		item, err := db.Keyspace(s.keyspace).Get(ctx, key)
-		switch {
-		case errors.Is(err, client.ErrNotFound):
-			return errKeyNotFound
-		case err != nil:
-			return err
-		case s.json():
-			return output.JSONLine(s.out, s.itemJSON(item))
-		}
-		_, err = fmt.Fprintf(s.out, "%s\n", item.Value)
-		return err
+		}, err
 	})
 	return c
 }
@@ -107,16 +106,15 @@ func (s *shell) deleteCommand() *cobra.Command {
 		Use: "delete KEY", Short: "Delete a key; one that does not exist is no error",
 		Example: "  locus delete greeting", Args: exactly(1),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
+	c.RunE = s.short(func(args []string) (talk, error) {
 		key, err := s.keys().Parse(args[0])
-		if err != nil {
-			return err
-		}
-		ts, err := db.Keyspace(s.keyspace).Delete(ctx, key)
-		if err != nil {
-			return err
-		}
-		return s.written(key, ts)
+		return func(ctx context.Context, db *client.DB) error {
+			ts, err := db.Keyspace(s.keyspace).Delete(ctx, key)
+			if err != nil {
+				return err
+			}
+			return s.written(key, ts)
+		}, err
 	})
 	return c
 }
@@ -132,24 +130,23 @@ func (f *spanFlags) register(c *cobra.Command) {
 	c.MarkFlagsMutuallyExclusive("prefix", "end")
 }
 
-// span is the part that the flags choose; without any, the whole keyspace.
-func (f *spanFlags) span(s *shell, ks *client.Keyspace) (client.Span, error) {
+// span is the part of a keyspace that the flags choose; without any, all of it.
+func (f *spanFlags) span(s *shell) (func(*client.Keyspace) client.Span, error) {
 	parse := func(text string) ([]byte, error) {
 		if text == "" {
 			return nil, nil
 		}
 		return s.keys().Parse(text)
 	}
-	if f.prefix != "" {
-		p, err := s.keys().Parse(f.prefix)
-		return ks.Prefix(p), err
-	}
-	start, err := parse(f.start)
-	if err != nil {
-		return client.Span{}, err
-	}
-	end, err := parse(f.end)
-	return ks.Span(start, end), err
+	prefix, err1 := parse(f.prefix)
+	start, err2 := parse(f.start)
+	end, err3 := parse(f.end)
+	return func(ks *client.Keyspace) client.Span {
+		if prefix != nil {
+			return ks.Prefix(prefix)
+		}
+		return ks.Span(start, end)
+	}, cmp.Or(err1, err2, err3)
 }
 
 func (s *shell) scanCommand() *cobra.Command {
@@ -168,15 +165,11 @@ func (s *shell) scanCommand() *cobra.Command {
 	part.register(c)
 	c.Flags().BoolVar(&reverse, "reverse", false, "from the last key to the first")
 	c.Flags().IntVar(&limit, "limit", 0, "at most this many records; 0 all")
-	c.RunE = s.long(func(ctx context.Context, db *client.DB, _ []string) error {
+	c.RunE = s.long(func([]string) (talk, error) {
 		if limit < 0 {
-			return fmt.Errorf("--limit %d is negative", limit)
+			return nil, fmt.Errorf("--limit %d is negative", limit)
 		}
-		ks := db.Keyspace(s.keyspace)
-		span, err := part.span(s, ks)
-		if err != nil {
-			return err
-		}
+		span, err := part.span(s)
 		var opts []client.ReadOption
 		if reverse {
 			opts = append(opts, client.Reverse())
@@ -184,7 +177,10 @@ func (s *shell) scanCommand() *cobra.Command {
 		if limit > 0 {
 			opts = append(opts, client.Limit(limit))
 		}
-		return s.scan(ctx, ks, span, opts)
+		return func(ctx context.Context, db *client.DB) error {
+			ks := db.Keyspace(s.keyspace)
+			return s.scan(ctx, ks, span(ks), opts)
+		}, err
 	})
 	return c
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,7 +27,7 @@ func (s *shell) rangeList() *cobra.Command {
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		one := cmd.Flags().Changed("keyspace") || s.getenv("LOCUS_KEYSPACE") != ""
-		return s.short(func(ctx context.Context, db *client.DB, _ []string) error {
+		return s.short(plain(func(ctx context.Context, db *client.DB) error {
 			list := db.Ranges
 			if one {
 				list = db.Keyspace(s.keyspace).Ranges
@@ -38,7 +40,7 @@ func (s *shell) rangeList() *cobra.Command {
 				return output.JSON(s.out, s.toRangesJSON(ranges))
 			}
 			return s.rangeTable(ranges).Write(s.out, "")
-		})(cmd, args)
+		}))(cmd, args)
 	}
 	return c
 }
@@ -128,22 +130,21 @@ func (s *shell) rangeSplit() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 	}
 	c.Flags().StringVar(&at, "at", "", "key at which the right part begins")
-	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if (len(args) == 1) == (at != "") || len(args) > 1 {
-			return fmt.Errorf("locus range split takes either the number of a range or --at KEY")
-		}
-		return s.short(func(ctx context.Context, db *client.DB, args []string) error {
-			split, err := s.split(ctx, db, args, at)
+	c.RunE = s.short(func(args []string) (talk, error) {
+		split, err := s.prepareSplit(args, at)
+		return func(ctx context.Context, db *client.DB) error {
+			made, err := split(ctx, db)
 			if err != nil {
 				return err
 			}
+			key := s.keys().Text(made.Key)
 			if s.json() {
-				return output.JSONLine(s.out, splitJSON{uint64(split.Left), uint64(split.Right), s.keys().Text(split.Key)})
+				return output.JSONLine(s.out, splitJSON{uint64(made.Left), uint64(made.Right), key})
 			}
-			_, err = fmt.Fprintf(s.out, "range %d ends at %s, where range %d begins\n", split.Left, s.keys().Text(split.Key), split.Right)
+			_, err = fmt.Fprintf(s.out, "range %d ends at %s, where range %d begins\n", made.Left, key, made.Right)
 			return err
-		})(cmd, args)
-	}
+		}, err
+	})
 	return c
 }
 
@@ -154,19 +155,21 @@ type splitJSON struct {
 	Key   string `json:"key"`
 }
 
-func (s *shell) split(ctx context.Context, db *client.DB, args []string, at string) (client.Split, error) {
+// prepareSplit is the split of the range with a number, or of the one that holds a key.
+func (s *shell) prepareSplit(args []string, at string) (func(context.Context, *client.DB) (client.Split, error), error) {
+	if (len(args) == 1) == (at != "") || len(args) > 1 {
+		return nil, errors.New("locus range split takes either the number of a range or --at KEY")
+	}
 	if at == "" {
 		id, err := number("range", args[0])
-		if err != nil {
-			return client.Split{}, err
-		}
-		return db.SplitRange(ctx, client.RangeID(id))
+		return func(ctx context.Context, db *client.DB) (client.Split, error) {
+			return db.SplitRange(ctx, client.RangeID(id))
+		}, err
 	}
 	key, err := s.keys().Parse(at)
-	if err != nil {
-		return client.Split{}, err
-	}
-	return db.Keyspace(s.keyspace).Split(ctx, key)
+	return func(ctx context.Context, db *client.DB) (client.Split, error) {
+		return db.Keyspace(s.keyspace).Split(ctx, key)
+	}, err
 }
 
 func (s *shell) rangeTransfer() *cobra.Command {
@@ -174,16 +177,12 @@ func (s *shell) rangeTransfer() *cobra.Command {
 		Use: "transfer RANGE STORE", Short: "Make a store's replica the leaseholder of a range",
 		Example: "  locus range transfer 7 2", Args: exactly(2),
 	}
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, args []string) error {
-		id, err := number("range", args[0])
-		if err != nil {
-			return err
-		}
-		store, err := number("store", args[1])
-		if err != nil {
-			return err
-		}
-		return db.TransferRange(ctx, client.RangeID(id), client.StoreID(store))
+	c.RunE = s.short(func(args []string) (talk, error) {
+		id, err1 := number("range", args[0])
+		store, err2 := number("store", args[1])
+		return func(ctx context.Context, db *client.DB) error {
+			return db.TransferRange(ctx, client.RangeID(id), client.StoreID(store))
+		}, cmp.Or(err1, err2)
 	})
 	return c
 }

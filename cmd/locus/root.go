@@ -53,7 +53,13 @@ func failure(err error) string {
 	if errors.Is(err, errInterrupted) {
 		return errInterrupted.Error()
 	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+	var parts []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 func newRoot(s *shell) *cobra.Command {

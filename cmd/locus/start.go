@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -105,11 +106,26 @@ func (s *shell) runNode(ctx context.Context, o server.Options) error {
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- node.Stop(context.WithoutCancel(ctx)) }()
-	select {
-	case err := <-stopped:
-		return err
-	case <-signals:
-		return errAtOnce
+	stopErr, err := unlessSecond(stopped, signals)
+	return errors.Join(err, stopErr)
+}
+
+// oneSignal is how long signals count as one: a terminal, a shell and timeout(1) may each pass on the same
+// Ctrl-C or SIGTERM, and no hand is that fast.
+const oneSignal = 300 * time.Millisecond
+
+// unlessSecond waits for a result after a first signal; a second one ends the waiting with errAtOnce.
+func unlessSecond[T any](result <-chan T, signals <-chan os.Signal) (r T, err error) {
+	first := time.Now()
+	for {
+		select {
+		case r = <-result:
+			return r, nil
+		case <-signals:
+			if time.Since(first) > oneSignal {
+				return r, errAtOnce
+			}
+		}
 	}
 }
 
@@ -130,15 +146,14 @@ func startUnlessSignalled(ctx context.Context, cancel func(), signals <-chan os.
 	case <-signals:
 	}
 	cancel()
-	select {
-	case r := <-result:
-		if r.err != nil {
-			return nil, errInterrupted
-		}
-		return nil, errors.Join(errInterrupted, r.node.Stop(context.WithoutCancel(ctx)))
-	case <-signals:
-		return nil, errAtOnce
+	r, err := unlessSecond(result, signals)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.err != nil:
+		return nil, errInterrupted
 	}
+	return nil, errors.Join(errInterrupted, r.node.Stop(context.WithoutCancel(ctx)))
 }
 
 // announce says that the node serves, and where.

@@ -39,7 +39,7 @@ func (s *shell) statusCommand() *cobra.Command {
 		Args:    exactly(0),
 	}
 	c.Flags().BoolVar(&await, "wait", false, "wait until every range has its replicas")
-	c.RunE = s.short(func(ctx context.Context, db *client.DB, _ []string) error {
+	c.RunE = s.short(plain(func(ctx context.Context, db *client.DB) error {
 		ask := db.Status
 		if await {
 			step := s.progress().Step("waiting for replicas", 0, progress.Things)
@@ -53,7 +53,7 @@ func (s *shell) statusCommand() *cobra.Command {
 			return err
 		}
 		return s.printStatus(st)
-	})
+	}))
 	return c
 }
 
@@ -86,13 +86,13 @@ func (s *shell) nodeCommand() *cobra.Command {
 		Use: "list", Short: "List the nodes of the cluster",
 		Example: "  locus node list\n  locus node list --output json", Args: exactly(0),
 	}
-	list.RunE = s.short(func(ctx context.Context, db *client.DB, _ []string) error {
+	list.RunE = s.short(plain(func(ctx context.Context, db *client.DB) error {
 		nodes, err := db.Nodes(ctx)
 		if err != nil {
 			return err
 		}
 		return s.printNodes(nodes)
-	})
+	}))
 	return noun("node", "Look at nodes", "  locus node list", list)
 }
 

@@ -47,7 +47,8 @@ type demo struct {
 	expected int64  // rows, as far as the sampling saw
 	rows     int64  // loaded
 	truth    []flights.Airport
-	outErr   error // the first failure to print
+	partials []flights.Accumulator // of the ranges, as the last pull summed them up
+	outErr   error                 // the first failure to print
 }
 
 // Run plays the demo. See the package comment for what it leaves behind: nothing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/locuskv/locus/client"
@@ -52,11 +53,17 @@ func (d *demo) failure(ctx context.Context) error {
 		return err
 	}
 	d.reportPause(w, places, victim, time.Since(killed))
-	return d.restart(ctx, node)
+	return d.restart(ctx, node, places)
 }
 
-// places are the leaseholders of the ranges, in key order.
-func (d *demo) places(ctx context.Context) ([]client.StoreID, error) {
+// place is a range and the store that leads it.
+type place struct {
+	id     client.RangeID
+	leader client.StoreID // 0: not known just now
+}
+
+// places are the ranges of the flights, in key order.
+func (d *demo) places(ctx context.Context) ([]place, error) {
 	ranges, err := d.db.Keyspace(keyspace).Ranges(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing ranges: %w", err)
@@ -64,19 +71,20 @@ func (d *demo) places(ctx context.Context) ([]client.StoreID, error) {
 	if len(ranges) != len(d.spans) {
 		return nil, fmt.Errorf("the keyspace has %d ranges, not %d", len(ranges), len(d.spans))
 	}
-	out := make([]client.StoreID, 0, len(ranges))
+	out := make([]place, 0, len(ranges))
 	for _, r := range ranges {
-		out = append(out, r.Leaseholder)
+		out = append(out, place{r.ID, r.Leaseholder})
 	}
 	return out, nil
 }
 
 // busiest is the store that leads most ranges; of several the one with the lowest number.
-func busiest(places []client.StoreID) (store client.StoreID, leads int) {
+func busiest(places []place) (store client.StoreID, leads int) {
 	count := map[client.StoreID]int{}
-	for _, s := range places {
+	for _, p := range places {
+		s := p.leader
 		if s == 0 {
-			continue // not known just now
+			continue
 		}
 		count[s]++
 		if n := count[s]; n > leads || n == leads && s < store {
@@ -119,16 +127,18 @@ func (d *demo) awaitWrites(ctx context.Context, w *watch) error {
 	return err
 }
 
-func (d *demo) reportPause(w *watch, places []client.StoreID, victim client.StoreID, since time.Duration) {
+func (d *demo) reportPause(w *watch, places []place, victim client.StoreID, since time.Duration) {
 	w.stop()
-	lost, acks := w.longest(func(i int) bool { return places[i] == victim })
-	other, _ := w.longest(func(i int) bool { return places[i] != victim })
+	lost, acks := w.longest(func(i int) bool { return places[i].leader == victim })
+	other, _ := w.longest(func(i int) bool { return places[i].leader != victim })
 	d.say("writes to its ranges paused for %s at most, those to other ranges for %s (%s writes acknowledged, none failed, %s after the kill)",
 		output.Duration(lost), output.Duration(other), output.Count(acks), output.Duration(since))
 }
 
-// restart starts the node again and waits until it has caught up.
-func (d *demo) restart(ctx context.Context, node int) error {
+// restart starts the node again and gives it back the ranges that it led. A leader hands over only to a
+// replica that has all of its log, so that is the proof that the node has caught up; then the job runs once
+// more, on its data.
+func (d *demo) restart(ctx context.Context, node int, before []place) error {
 	p := d.cluster.procs[node]
 	step := d.progress.Step("starting it again", 0, progress.Things)
 	defer step.Done()
@@ -138,10 +148,66 @@ func (d *demo) restart(ctx context.Context, node int) error {
 	}
 	ready := time.Since(begun)
 	step.Done()
-	if _, err := d.awaitHealthy(ctx, "waiting for it to catch up"); err != nil {
+	if _, err := d.awaitHealthy(ctx, "waiting for all replicas"); err != nil {
 		return err
 	}
-	d.say("started %s again: recovered its data in %s, caught up with the others after %s", p.name,
-		output.Duration(ready), output.Duration(time.Since(begun)))
+	led, err := d.giveBack(ctx, client.StoreID(p.ready.StoreID), before)
+	if err != nil {
+		return err
+	}
+	d.say("started %s again: recovered its data in %s; caught up, and leads its %d ranges again, after %s", p.name,
+		output.Duration(ready), led, output.Duration(time.Since(begun)))
+	again, err := d.run(ctx, "running it on the node that returned")
+	if err == nil {
+		err = d.check(again)
+	}
+	if err != nil {
+		return fmt.Errorf("running the job after the node's return: %w", err)
+	}
+	d.say("the job gives the same answer again, in %s", output.Duration(again.took))
 	return nil
+}
+
+// giveBackEvery is how often a range is asked for that has not changed its leader yet.
+const giveBackEvery = 100 * time.Millisecond
+
+// giveBack makes a store the leaseholder of the ranges that it led before, and returns how many.
+func (d *demo) giveBack(ctx context.Context, to client.StoreID, before []place) (int, error) {
+	step := d.progress.Step("giving it back its ranges", 0, progress.Things)
+	defer step.Done()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	led := 0
+	for _, p := range before {
+		if p.leader != to {
+			continue
+		}
+		if err := d.transfer(ctx, p.id, to); err != nil {
+			return 0, err
+		}
+		led++
+	}
+	return led, nil
+}
+
+// transfer moves one lease and waits until the move is known. It is asked for again while it fails: the
+// store may still lack a part of the log.
+func (d *demo) transfer(ctx context.Context, id client.RangeID, to client.StoreID) error {
+	tick := time.NewTicker(giveBackEvery)
+	defer tick.Stop()
+	for {
+		err := d.db.TransferRange(ctx, id, to)
+		if err == nil {
+			var now []place
+			now, err = d.places(ctx)
+			if slices.Contains(now, place{id, to}) {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("range %d was not given back to store %d", id, to), err)
+		case <-tick.C:
+		}
+	}
 }
