@@ -1,0 +1,182 @@
+package kill
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/locuskv/locus/bench/cluster"
+	"github.com/locuskv/locus/client"
+)
+
+// faults hurts a cluster under load.
+type faults struct {
+	t       *testing.T
+	cluster *cluster.Cluster
+	load    *load
+	rng     *rand.Rand
+	size    size
+
+	done  []fault
+	moves struct {
+		splits, transfers, failed int
+	}
+}
+
+// fault is one that happened.
+type fault struct {
+	victims []string
+	at      time.Duration // since the load began
+	down    time.Duration // how long the victims were dead
+	serve   time.Duration // from their start until all said that they serve
+	writes  time.Duration // from the kill until every prefix had taken a write
+	ready   time.Duration // from their start until /readyz; 0: not waited for
+	most    time.Duration // longest pause of writes of a prefix
+	least   time.Duration // shortest of the prefixes' longest pauses
+}
+
+// run makes all faults of the size and waits until there were enough writes.
+func (f *faults) run(ctx context.Context) error {
+	begun := time.Now()
+	if err := f.awaitWrites(ctx, begun); err != nil {
+		return err
+	}
+	movers, stopMoving := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { f.move(movers) })
+	defer wg.Wait()
+	defer stopMoving()
+	for i := range f.size.kills {
+		if !pass(ctx, f.upTo(f.size.between)) {
+			return context.Cause(ctx)
+		}
+		if err := f.kill(ctx, f.victims(i), time.Since(begun)); err != nil {
+			return fmt.Errorf("kill %d: %w", i+1, err)
+		}
+	}
+	return poll(ctx, 10*time.Minute, func() (bool, error) { return f.load.acks.total() >= f.size.writes, nil })
+}
+
+// victims takes each node in turn, and then all at once.
+func (f *faults) victims(i int) []*cluster.Node {
+	nodes := f.cluster.Nodes()
+	if f.size.kills < 4 { // one, another, all
+		i = []int{0, 1, 3}[i%3]
+	}
+	if k := i % (len(nodes) + 1); k < len(nodes) {
+		return nodes[k : k+1]
+	}
+	return nodes
+}
+
+// kill kills nodes and starts them again.
+func (f *faults) kill(ctx context.Context, victims []*cluster.Node, at time.Duration) error {
+	e := fault{at: at}
+	for _, n := range victims {
+		e.victims = append(e.victims, n.Name())
+	}
+	f.load.acks.reset()
+	killed := time.Now()
+	if err := cluster.KillAll(victims...); err != nil {
+		return err
+	}
+	if !pass(ctx, f.upTo(f.size.down)) {
+		return context.Cause(ctx)
+	}
+	e.down = time.Since(killed)
+	started := time.Now()
+	if err := cluster.StartAll(ctx, victims...); err != nil {
+		return err
+	}
+	e.serve = time.Since(started)
+	if err := f.awaitWrites(ctx, killed); err != nil {
+		return err
+	}
+	e.writes = time.Since(killed)
+	// Once in three times the next fault finds the victims in the middle of catching up.
+	if f.rng.IntN(3) > 0 {
+		if err := f.awaitReady(ctx, victims); err != nil {
+			return err
+		}
+		e.ready = time.Since(started)
+	}
+	e.most, e.least = f.load.acks.pauses()
+	f.done = append(f.done, e)
+	return nil
+}
+
+// awaitWrites waits until every prefix has taken a write after t.
+func (f *faults) awaitWrites(ctx context.Context, t time.Time) error {
+	err := poll(ctx, f.size.patience, func() (bool, error) { return f.load.acks.silent(t) < 0, nil })
+	if err != nil {
+		return fmt.Errorf("prefix %c takes no write: %w", prefix(max(0, f.load.acks.silent(t))), err)
+	}
+	return nil
+}
+
+func (f *faults) awaitReady(ctx context.Context, nodes []*cluster.Node) error {
+	for _, n := range nodes {
+		if err := poll(ctx, f.size.patience, func() (bool, error) { err := n.Ready(ctx); return err == nil, err }); err != nil {
+			return fmt.Errorf("%s is not ready: %w", n.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (f *faults) upTo(d time.Duration) time.Duration { return time.Duration(f.rng.Int64N(int64(d))) }
+
+// maxSplits bounds how many ranges the mover makes.
+const maxSplits = 16
+
+// move splits ranges and moves leases until ctx ends. That it fails while nodes are down is as it should be.
+func (f *faults) move(ctx context.Context) {
+	rng := rand.New(rand.NewPCG(f.rng.Uint64(), 1))
+	ks := f.load.admin.Keyspace(keyspace)
+	for pass(ctx, time.Duration(rng.Int64N(int64(2*f.size.movesEvery)))) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		if err := f.moveOnce(ctx, ks, rng); err != nil {
+			f.moves.failed++
+		}
+		cancel()
+	}
+}
+
+func (f *faults) moveOnce(ctx context.Context, ks *client.Keyspace, rng *rand.Rand) error {
+	if rng.IntN(3) == 0 && f.moves.splits < maxSplits {
+		id := rng.IntN(len(f.load.writers))
+		_, err := ks.Split(ctx, uniqueKey(id, rng.IntN(f.load.writers[id].len()+1)))
+		if err == nil {
+			f.moves.splits++
+		}
+		return err
+	}
+	ranges, err := f.load.admin.Ranges(ctx)
+	if err != nil {
+		return err
+	}
+	r := ranges[rng.IntN(len(ranges))]
+	err = f.load.admin.TransferRange(ctx, r.ID, r.Replicas[rng.IntN(len(r.Replicas))].Store)
+	if err == nil {
+		f.moves.transfers++
+	}
+	return err
+}
+
+// report is a table of the faults.
+func (f *faults) report() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%d kills, %d splits, %d transfers (%d moves failed)\n", len(f.done), f.moves.splits, f.moves.transfers, f.moves.failed)
+	fmt.Fprintf(&out, "%9s  %-20s %8s %8s %8s %8s %8s %8s\n", "at", "killed", "down", "serve", "ready", "writes", "pause", "(least)")
+	var most time.Duration
+	for _, e := range f.done {
+		fmt.Fprintf(&out, "%9s  %-20s %8s %8s %8s %8s %8s %8s\n", round(e.at), strings.Join(e.victims, ","),
+			round(e.down), round(e.serve), round(e.ready), round(e.writes), round(e.most), round(e.least))
+		most = max(most, e.most)
+	}
+	fmt.Fprintf(&out, "longest pause of writes on a range: %s", round(most))
+	return out.String()
+}

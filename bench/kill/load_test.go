@@ -1,0 +1,241 @@
+package kill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/bench/history"
+	"github.com/locuskv/locus/client"
+)
+
+// opTimeout is how long an operation may take before its client gives up: longer than any recovery, so
+// that no outcome stays unknown.
+const opTimeout = 90 * time.Second
+
+// Each client writes to two ranges, so that each range has two writers that never wait for another range.
+const writersPerClient = 2
+
+// load is clients that work until they are told to stop, and what they were told.
+type load struct {
+	ctx    context.Context // ends with the first wrong answer, which is its cause
+	fail   context.CancelCauseFunc
+	quit   chan struct{}
+	wg     sync.WaitGroup
+	clock  *history.Recorder // of registers; its clock is everybody's
+	acks   acks
+	admin  *client.DB
+	errors errorCounts
+
+	clients  []*worker
+	writers  []*ledger
+	counters [4]*counterLog
+	reads    atomic.Int64
+	register struct {
+		ops         atomic.Int64 // numbers operations: so many to a generation
+		generations atomic.Int64
+	}
+}
+
+// worker is one client.
+type worker struct {
+	load    *load
+	db      *client.DB
+	ks      *client.Keyspace
+	session session
+	actor   *actor // of the goroutine that works on registers
+}
+
+// startLoad makes the keyspace and starts clients.
+func startLoad(ctx context.Context, t *testing.T, addrs []string, clients int) *load {
+	t.Helper()
+	l := &load{quit: make(chan struct{}), clock: history.NewRecorder()}
+	l.ctx, l.fail = context.WithCancelCause(ctx)
+	t.Cleanup(func() { l.stop(); l.fail(nil) })
+	l.admin = open(ctx, t, addrs)
+	require.NoError(t, l.admin.CreateKeyspace(ctx, keyspace, client.KeyspaceOptions{SplitAt: splitKeys()}))
+	for i := range l.counters {
+		l.counters[i] = &counterLog{}
+	}
+	for range clients * writersPerClient {
+		l.writers = append(l.writers, &ledger{})
+	}
+	l.acks.begin()
+	for i := range clients {
+		db := open(ctx, t, addrs)
+		w := &worker{load: l, db: db, ks: db.Keyspace(keyspace)}
+		l.clients = append(l.clients, w)
+		for j := range writersPerClient {
+			l.run(w.write, writersPerClient*i+j)
+		}
+		l.run(w.read, i)
+		l.run(w.count, i)
+		l.run(w.work, i)
+	}
+	return l
+}
+
+// run runs a step over and over, each with its number, until the load stops.
+func (l *load) run(step func(ctx context.Context, id, n int, rng *rand.Rand), id int) {
+	l.wg.Go(func() {
+		rng := rand.New(rand.NewPCG(uint64(id), rand.Uint64()))
+		for n := 0; ; n++ {
+			select {
+			case <-l.quit:
+				return
+			case <-l.ctx.Done():
+				return
+			default:
+			}
+			ctx, cancel := context.WithTimeout(l.ctx, opTimeout)
+			step(ctx, id, n, rng)
+			cancel()
+		}
+	})
+}
+
+// stop lets the operations under way end, and makes no more.
+func (l *load) stop() {
+	select {
+	case <-l.quit:
+	default:
+		close(l.quit)
+	}
+	l.wg.Wait()
+}
+
+// wrong ends the run: a client was told what can't be true.
+func (l *load) wrong(format string, args ...any) { l.fail(fmt.Errorf(format, args...)) }
+
+// failure is what a client found wrong, or else err.
+func (l *load) failure(err error) error {
+	if cause := context.Cause(l.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// outcomeOf tells what an error says of a write, and counts it.
+func (l *load) outcomeOf(what string, err error) outcome {
+	if err == nil {
+		return acknowledged
+	}
+	l.errors.add(what, err)
+	var unknown *client.AmbiguousError
+	if errors.As(err, &unknown) || errors.Is(err, client.ErrSessionExpired) {
+		return ambiguous
+	}
+	return refused
+}
+
+// write puts the next unique key of a writer.
+func (w *worker) write(ctx context.Context, id, n int, _ *rand.Rand) {
+	key := uniqueKey(id, n)
+	call := w.load.clock.Now()
+	ts, err := w.ks.Put(ctx, key, uniqueValue(key))
+	w.session.add(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(ts), Write: true, Name: string(key)})
+	o := w.load.outcomeOf("put", err)
+	w.load.writers[id].add(o, uint64(ts))
+	if o == acknowledged {
+		w.load.acks.add(id % prefixes)
+	}
+}
+
+// read reads a key that somebody was told is written.
+func (w *worker) read(ctx context.Context, _, _ int, rng *rand.Rand) {
+	id := rng.IntN(len(w.load.writers))
+	written := w.load.writers[id].len()
+	if written == 0 {
+		_ = pass(ctx, pollEvery)
+		return
+	}
+	n := rng.IntN(written)
+	if rng.IntN(2) == 0 {
+		n = written - 1 // the newest is the one that a stale reader lacks
+	}
+	o, ts := w.load.writers[id].get(n)
+	if o != acknowledged {
+		return
+	}
+	key := uniqueKey(id, n)
+	call := w.load.clock.Now()
+	item, err := w.ks.Get(ctx, key)
+	switch {
+	case errors.Is(err, client.ErrNotFound):
+		w.load.wrong("%s was acknowledged at %d before it was read, and is not found", key, ts)
+	case err != nil:
+		w.load.errors.add("get", err)
+		return
+	case string(item.Value) != string(uniqueValue(key)):
+		w.load.wrong("%s has the value %q", key, item.Value)
+	case uint64(item.Timestamp) != ts:
+		w.load.wrong("%s has the timestamp %d; its writer was told %d", key, item.Timestamp, ts)
+	}
+	w.session.add(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(item.Timestamp), Name: string(key)})
+	w.load.reads.Add(1)
+}
+
+// counterLog is what callers of one counter were told.
+type counterLog struct {
+	mu      sync.Mutex
+	adds    []history.Addition
+	unknown []int64
+}
+
+var addTo = client.NewFunc[int64, int64]("counter")
+
+// count calls the counter function.
+func (w *worker) count(ctx context.Context, _, _ int, rng *rand.Rand) {
+	i := rng.IntN(len(w.load.counters))
+	amount := 1 + rng.Int64N(5)
+	a := history.Addition{Amount: amount, Call: w.load.clock.Now()}
+	r, err := addTo.Do(ctx, w.ks.Key(counterKey(i)), amount)
+	a.Return, a.Sum, a.Timestamp = w.load.clock.Now(), r.Value, uint64(r.Timestamp)
+	w.session.add(history.Event{Call: a.Call, Return: a.Return, Timestamp: a.Timestamp, Write: true, Name: string(counterKey(i))})
+	log := w.load.counters[i]
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	switch w.load.outcomeOf("call", err) {
+	case acknowledged:
+		log.adds = append(log.adds, a)
+	case ambiguous:
+		log.unknown = append(log.unknown, amount)
+	}
+}
+
+// errorCounts counts errors by what they ended.
+type errorCounts struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (e *errorCounts) add(what string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.counts == nil {
+		e.counts = make(map[string]int)
+	}
+	if len(e.counts) < 100 { // texts differ in details; so many are enough to see what happens
+		e.counts[fmt.Sprintf("%s: %T: %v", what, err, err)]++
+	}
+}
+
+func (e *errorCounts) String() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out strings.Builder
+	for _, text := range slices.Sorted(maps.Keys(e.counts)) {
+		fmt.Fprintf(&out, "\n  %6d  %s", e.counts[text], text)
+	}
+	return out.String()
+}
