@@ -45,6 +45,7 @@ type outcome struct {
 	r         *Replica
 	entry     *batchEntry // nil for an empty entry
 	accepted  bool
+	bytes     int
 	applied   appliedState
 	seq       ids.Seq
 	desc      *topology.Descriptor // when it changed
@@ -186,8 +187,8 @@ func (a *applier) plan(it *applyItem) (outcome, []engine.Op, error) {
 	st := r.apply.state
 	invariant.Check(ids.Index(e.GetIndex()) == st.Index+1, "range %s: entry %d follows applied index %d", r.id, e.GetIndex(), st.Index)
 	st.Index, st.Term = ids.Index(e.GetIndex()), ids.Term(e.GetTerm())
-	o := outcome{r: r, responses: it.responses}
 	data := e.GetData()
+	o := outcome{r: r, responses: it.responses, bytes: len(data)}
 	if e.GetType() == raftpb.EntryConfChangeV2 {
 		o.conf = &raftpb.ConfChangeV2{}
 		if err := proto.Unmarshal(data, o.conf); err != nil {
@@ -279,7 +280,7 @@ func (a *applier) publish(o *outcome) {
 		a.s.acknowledge(r.seq.onAccepted(o.entry.Term, o.entry.Base))
 	}
 	r.post(raftInput{run: func() { r.applied(o, refused && o.entry.Term == current) }})
-	a.s.metrics.apply(refused)
+	a.s.metrics.apply(o.bytes, refused)
 	if o.desc != nil {
 		if _, ok := o.desc.Replica(r.self); !ok {
 			a.s.destroy(r, o.desc.NextReplica)

@@ -71,17 +71,23 @@ func (b *batch) command(c *command) {
 	}
 	resp, writes, err := b.run(c)
 	switch {
-	case err != nil:
-		b.settle(c, &locuspb.Response{Error: api.ToProto(err)})
-		return
 	case b.failed != nil:
 		return
-	}
-	place := uint32(len(b.answers))
-	resp.Timestamp, resp.Place = uint64(b.entry.TS), place
-	if len(writes) > 0 {
-		b.add(writes)
-		b.remember(sess, resp, place)
+	case err != nil:
+		resp = &locuspb.Response{Error: api.ToProto(err)}
+		if sess.GetRetry() {
+			b.remember(sess, resultRefused, mustMarshal(resp.Error))
+		}
+	default:
+		resp.Timestamp, resp.Place = uint64(b.entry.TS), uint32(len(b.answers))
+		if len(writes) > 0 {
+			b.add(writes)
+			var result []byte
+			if call, ok := resp.Result.(*locuspb.Response_Call); ok {
+				result = mustMarshal(call.Call)
+			}
+			b.remember(sess, resultApplied, result)
+		}
 	}
 	b.settle(c, resp)
 }
@@ -135,24 +141,29 @@ func (b *batch) sameBatch(p *locuspb.Session) *sessionResult {
 // the answer waits with this batch (rule B4).
 func (b *batch) repeat(c *command, prior *sessionResult) {
 	resp := &locuspb.Response{Timestamp: uint64(prior.TS), Place: prior.Place}
+	var err error
 	switch {
-	case !prior.Kept:
+	case prior.Kind == resultLost:
 		resp.Error = api.ToProto(api.ErrResultNotKept)
+	case prior.Kind == resultRefused:
+		resp.Error = &locuspb.Error{}
+		err = proto.Unmarshal(prior.Result, resp.Error)
 	case len(prior.Result) > 0:
-		var call locuspb.CallResponse
-		if err := proto.Unmarshal(prior.Result, &call); err != nil {
-			b.failed = fmt.Errorf("raftstore: session result of range %s: %w", b.q.r.id, err)
-			return
-		}
-		resp.Result = &locuspb.Response_Call{Call: &call}
+		call := &locuspb.CallResponse{}
+		err = proto.Unmarshal(prior.Result, call)
+		resp.Result = &locuspb.Response_Call{Call: call}
 	default:
 		resp.Result = &locuspb.Response_Write{Write: &locuspb.WriteResponse{}}
+	}
+	if err != nil {
+		b.failed = fmt.Errorf("raftstore: session result of range %s: %w", b.q.r.id, err)
+		return
 	}
 	b.settle(c, resp)
 }
 
 // remember adds a command's result to its session.
-func (b *batch) remember(p *locuspb.Session, resp *locuspb.Response, place uint32) {
+func (b *batch) remember(p *locuspb.Session, kind resultKind, result []byte) {
 	if p == nil {
 		return
 	}
@@ -167,15 +178,18 @@ func (b *batch) remember(p *locuspb.Session, resp *locuspb.Response, place uint3
 		b.order = append(b.order, id)
 	}
 	d.Floor = max(d.Floor, p.Floor)
-	r := sessionResult{Number: p.Number, Place: place, TS: b.entry.TS, Kept: true, base: b.entry.Base}
-	if call, ok := resp.Result.(*locuspb.Response_Call); ok {
-		r.Result = mustMarshal(call.Call)
-		if len(r.Result) > maxKeptResult {
-			r.Result, r.Kept = nil, false
+	if len(result) > maxKeptResult {
+		result = nil
+		if kind == resultApplied {
+			kind = resultLost
+		} else {
+			result = mustMarshal(api.ToProto(&api.InternalError{Reason: "refused; the reason was too long to keep"}))
 		}
 	}
-	d.Results = append(d.Results, r)
-	b.bytes += sessionOverhead + len(r.Result)
+	d.Results = append(d.Results, sessionResult{
+		Number: p.Number, Place: uint32(len(b.answers)), Kind: kind, Result: result, TS: b.entry.TS, base: b.entry.Base,
+	})
+	b.bytes += sessionOverhead + len(result)
 }
 
 // finish turns the batch's sessions into writes of its entry.

@@ -121,8 +121,8 @@ func (h *history) oldest() hlc.Timestamp {
 }
 
 // at finds the largest sequence that shows the range as of t: the last before the next entry, or visible if
-// there is none. ok is false when t lies before everything this store knows.
-func (h *history) at(e engine.Engine, t hlc.Timestamp, visible ids.Seq, undone []seqInterval) (seq ids.Seq, ok bool, err error) {
+// there is none. ok is false when t lies before everything this store knows, or only sequences below oldest show it.
+func (h *history) at(e engine.Engine, t hlc.Timestamp, oldest, visible ids.Seq, undone []seqInterval) (seq ids.Seq, ok bool, err error) {
 	for i := range h.lineage {
 		le := &h.lineage[i]
 		if t < le.oldest {
@@ -132,6 +132,7 @@ func (h *history) at(e engine.Engine, t hlc.Timestamp, visible ids.Seq, undone [
 		if i == 0 {
 			lo, hi = h.narrow(t, le.lo, visible)
 		}
+		lo = max(lo, oldest-min(oldest, 1))
 		seq, ok, err = lastAtOrBelow(e, le.source, t, le.lo, lo, hi, undone)
 		if ok || err != nil {
 			return seq, ok, err

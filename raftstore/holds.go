@@ -44,6 +44,14 @@ func (h *holds) acquire(seq ids.Seq) ids.Seq {
 	return seq
 }
 
+// acquireOldest holds the oldest sequence that can be read.
+func (h *holds) acquireOldest() ids.Seq {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held[h.discard]++
+	return h.discard
+}
+
 // acquireOld holds seq if it can still be read.
 func (h *holds) acquireOld(seq ids.Seq) bool {
 	h.mu.Lock()

@@ -17,6 +17,7 @@ type Metrics struct {
 	AppendedWrites       uint64
 	CommittedEntries     uint64
 	AppliedEntries       uint64
+	AppliedBytes         uint64
 	RefusedEntries       uint64
 	AcknowledgedCommands uint64
 	Reads                uint64
@@ -33,7 +34,7 @@ type Metrics struct {
 // metrics counts. It is off the protocol's way: each method adds and returns.
 type metrics struct {
 	commands, batches, proposed, proposedBytes, appends, writes, commits, applied, refused, acks atomic.Uint64
-	reads, rounds, elections, splits, sent, restored, checkpoints, removals, undo                atomic.Uint64
+	bytes, reads, rounds, elections, splits, sent, restored, checkpoints, removals, undo         atomic.Uint64
 }
 
 func (m *metrics) evaluate(n int)       { m.commands.Add(uint64(n)); m.batches.Add(1) }
@@ -50,10 +51,11 @@ func (m *metrics) snapshotApplied()     { m.restored.Add(1) }
 func (m *metrics) checkpoint()          { m.checkpoints.Add(1) }
 func (m *metrics) removed()             { m.removals.Add(1) }
 func (m *metrics) undone(n uint64)      { m.undo.Add(n) }
-func (m *metrics) appliedBytes() uint64 { return m.applied.Load() << 10 }
+func (m *metrics) appliedBytes() uint64 { return m.bytes.Load() }
 
-func (m *metrics) apply(refused bool) {
+func (m *metrics) apply(bytes int, refused bool) {
 	m.applied.Add(1)
+	m.bytes.Add(uint64(bytes))
 	if refused {
 		m.refused.Add(1)
 	}
@@ -66,7 +68,7 @@ func (s *Store) Collect() Metrics {
 		EvaluatedCommands: m.commands.Load(), EvaluatedBatches: m.batches.Load(),
 		ProposedEntries: m.proposed.Load(), ProposedBytes: m.proposedBytes.Load(),
 		AppendedFrames: m.appends.Load(), AppendedWrites: m.writes.Load(),
-		CommittedEntries: m.commits.Load(), AppliedEntries: m.applied.Load(), RefusedEntries: m.refused.Load(),
+		CommittedEntries: m.commits.Load(), AppliedEntries: m.applied.Load(), AppliedBytes: m.bytes.Load(), RefusedEntries: m.refused.Load(),
 		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(),
 		Elections: m.elections.Load(), Splits: m.splits.Load(), SnapshotsSent: m.sent.Load(),
 		SnapshotsApplied: m.restored.Load(), Checkpoints: m.checkpoints.Load(), ReplicasRemoved: m.removals.Load(),

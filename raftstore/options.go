@@ -75,7 +75,8 @@ type Options struct {
 	MaxApplyEntries int
 
 	// CheckpointBytes and CheckpointTicks: a checkpoint is taken when this much was applied since the last, or
-	// when anything was and this much time has passed. Defaults 64 MiB and 300 ticks.
+	// when anything was and this much time has passed. What follows a checkpoint is undone and replayed after a crash,
+	// at about 75,000 versions a second. Defaults 16 MiB and 300 ticks.
 	CheckpointBytes uint64
 	CheckpointTicks int
 	// RetainedEntries are kept in a group's log behind the checkpoint, for followers that lag a little. Default
@@ -111,7 +112,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxInflightMessages, 128)
 	setDefault(&o.MaxInflightBytes, 8<<20)
 	setDefault(&o.MaxApplyEntries, 256)
-	setDefault(&o.CheckpointBytes, 64<<20)
+	setDefault(&o.CheckpointBytes, 16<<20)
 	setDefault(&o.CheckpointTicks, 300)
 	setDefault(&o.RetainedEntries, 1024)
 	setDefault(&o.MaxLagBytes, 32<<20)

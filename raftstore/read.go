@@ -52,7 +52,10 @@ func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) 
 		v.seq = r.store.holds.acquire(s.visible)
 		return v, nil
 	}
-	seq, ok, err := r.history.at(r.store.engine, ts, s.visible, r.store.holds.undoneIntervals())
+	// The search reads applied states anywhere above the discard sequence, which must stay where it is meanwhile.
+	oldest := r.store.holds.acquireOldest()
+	seq, ok, err := r.history.at(r.store.engine, ts, oldest, s.visible, r.store.holds.undoneIntervals())
+	r.store.holds.release(oldest)
 	if err != nil {
 		r.store.fatal(err)
 		return nil, err

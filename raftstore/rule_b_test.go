@@ -296,7 +296,7 @@ func TestSessionTableMatchesItsRecords(t *testing.T) {
 		id := sessionID{byte(i % 7)}
 		d := &sessionDelta{TS: hlc.Timestamp(1000 + i), Floor: i / 3}
 		for k := range i % 4 {
-			d.Results = append(d.Results, sessionResult{Number: i/2 + k, Place: uint32(k), Kept: true, Result: make([]byte, i%5), TS: d.TS})
+			d.Results = append(d.Results, sessionResult{Number: i/2 + k, Place: uint32(k), Kind: resultApplied, Result: make([]byte, i%5), TS: d.TS})
 		}
 		seq++
 		b := engine.Batch{Seq: seq}

@@ -32,14 +32,26 @@ type sessionID [16]byte
 type sessionResult struct {
 	Number uint64
 	Place  uint32
-	// Kept is false when the command was applied and its result was too large to keep.
-	Kept   bool
-	Result []byte // of a call; empty for a write
+	Kind   resultKind
+	Result []byte
 	TS     hlc.Timestamp
 	// base of the entry that applied it: while the range's count is not above it, the result is in the
 	// overlay and must not be answered (rule B4).
 	base uint64
 }
+
+// resultKind says how a command ended.
+type resultKind uint8
+
+const (
+	// resultLost: it was applied, and its result was too large to keep.
+	resultLost resultKind = 0
+	// resultApplied: it was applied; Result is a call's CallResponse, empty for a write.
+	resultApplied resultKind = 1
+	// resultRefused: it did nothing, and Result is the Error. Refusals are remembered where an earlier attempt may
+	// still be on its way: it must not succeed after the client was told of the refusal.
+	resultRefused resultKind = 2
+)
 
 // sessionDelta is what one entry adds to one session; it is written as one record of the range.
 type sessionDelta struct {
@@ -60,11 +72,7 @@ func (d *sessionDelta) encode() []byte {
 		out = binary.AppendUvarint(out, r.Number)
 		out = binary.AppendUvarint(out, uint64(r.Place))
 		out = binary.BigEndian.AppendUint64(out, uint64(r.TS))
-		kept := byte(0)
-		if r.Kept {
-			kept = 1
-		}
-		out = append(out, kept)
+		out = append(out, byte(r.Kind))
 		out = appendBytes(out, r.Result)
 	}
 	return out
@@ -78,7 +86,9 @@ func decodeSessionDelta(b []byte) (sessionDelta, error) {
 	s := sessionDelta{TS: hlc.Timestamp(d.uint64()), Floor: d.uvarint()}
 	for n := d.count(12); n > 0 && d.err == nil; n-- {
 		r := sessionResult{Number: d.uvarint(), Place: uint32(d.uvarint()), TS: hlc.Timestamp(d.uint64())}
-		r.Kept = d.byte() == 1
+		if r.Kind = resultKind(d.byte()); r.Kind > resultRefused {
+			d.fail()
+		}
 		r.Result = slices.Clone(d.bytes())
 		s.Results = append(s.Results, r)
 	}

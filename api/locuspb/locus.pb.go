@@ -281,6 +281,7 @@ type Session struct {
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                          // 16 random bytes
 	Number        uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`                                 // of this command; starts at 1
 	Floor         uint64                 `protobuf:"varint,3,opt,name=floor,proto3" json:"floor,omitempty"`                                   // lowest number the client still waits for
+	Retry         bool                   `protobuf:"varint,5,opt,name=retry,proto3" json:"retry,omitempty"`                                   // not the first attempt: an earlier one may still arrive
 	FirstAttempt  uint64                 `protobuf:"varint,4,opt,name=first_attempt,json=firstAttempt,proto3" json:"first_attempt,omitempty"` // clock at the first attempt, from Locus's last reply; a retry never renews it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -335,6 +336,13 @@ func (x *Session) GetFloor() uint64 {
 		return x.Floor
 	}
 	return 0
+}
+
+func (x *Session) GetRetry() bool {
+	if x != nil {
+		return x.Retry
+	}
+	return false
 }
 
 func (x *Session) GetFirstAttempt() uint64 {
@@ -3077,11 +3085,12 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\brequests\x18\x02 \x03(\v2\x11.locus.v1.RequestR\brequests\"W\n" +
 	"\rBatchResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x120\n" +
-	"\tresponses\x18\x02 \x03(\v2\x12.locus.v1.ResponseR\tresponses\"l\n" +
+	"\tresponses\x18\x02 \x03(\v2\x12.locus.v1.ResponseR\tresponses\"\x82\x01\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\x12#\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\x12\x14\n" +
+	"\x05retry\x18\x05 \x01(\bR\x05retry\x12#\n" +
 	"\rfirst_attempt\x18\x04 \x01(\x04R\ffirstAttempt\"\x87\x01\n" +
 	"\vConsistency\x120\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1a.locus.v1.ConsistencyLevelR\x05level\x12\x1c\n" +

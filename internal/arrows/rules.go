@@ -44,6 +44,10 @@ var rooms = []room{
 		because: "the store knows api and leaf packages; network, functions and placement reach it through its interfaces",
 	},
 	{
+		path: "raftstore/storesim", knows: with("api", "raftstore", "raftstore/engine", "raftstore/raftlog", "internal/clientcore"), never: []string{"net", "os"},
+		because: "the simulation puts stores and clients into one goroutine: no network, no disk",
+	},
+	{
 		path: "raftstore/engine", knows: with(),
 		because: "the engine is versioned ordered storage and knows nothing of Raft or ranges",
 	},
@@ -76,7 +80,7 @@ var rooms = []room{
 		because: "a command is flags and wiring: what the parts do belongs to the parts",
 	},
 	{
-		path: "examples", knows: []string{"client", "server", "udf"},
+		path: "examples", knows: []string{"client", "server", "udf"}, tests: []string{"internal/packed"},
 		because: "examples show what users can write, and users see no internal package",
 	},
 	{
@@ -105,7 +109,7 @@ var owners = []owner{
 	{imports: []string{"google.golang.org/grpc"}, rooms: []string{"api", "client", "server", "cmd", "bench"}},
 	{imports: []string{"github.com/prometheus"}, rooms: []string{"server", "bench"}},
 	{imports: []string{"github.com/spf13", "github.com/vbauerster"}, rooms: []string{"cmd"}},
-	{imports: []string{"github.com/anishathalye/porcupine"}, rooms: []string{"bench"}, tests: true},
+	{imports: []string{"github.com/anishathalye/porcupine"}, rooms: []string{"bench", "raftstore/storesim"}, tests: true},
 	{imports: []string{"github.com/stretchr/testify", "github.com/cockroachdb/datadriven"}, rooms: []string{"raftstore/engine/enginetest"}, tests: true},
 }
 

@@ -99,9 +99,11 @@ func (o *op) session() *locuspb.Session {
 	if o.identity != nil {
 		return &locuspb.Session{
 			Id: o.identity.Session[:], Number: 1, Floor: 1, FirstAttempt: uint64(o.identity.FirstAttempt),
+			Retry: true, // of what another process may have sent
 		}
 	}
 	return &locuspb.Session{
 		Id: o.lane.id[:], Number: o.number, Floor: o.lane.floor, FirstAttempt: uint64(o.firstAttempt),
+		Retry: o.attempt > 1,
 	}
 }

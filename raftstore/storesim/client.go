@@ -249,6 +249,9 @@ func (cl *Client) send(s clientcore.Send) {
 	if !ok {
 		return // the attempt's own timeout notices
 	}
+	if c.W.Chance(0.003) {
+		d += c.W.Between(2*time.Second, 12*time.Second) // overtaken by its retries
+	}
 	c.W.After(d, "request", func() {
 		if !n.Up() {
 			fail(true)
