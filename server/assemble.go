@@ -199,7 +199,7 @@ func (n *Node) startGossip(context.Context) error {
 		ClusterID: n.ident.ClusterID, NodeID: n.ident.NodeID, Store: n.ident.StoreID,
 		Address: n.address, HTTPAddress: n.httpAddress, Version: n.o.Version,
 		Listen: n.o.GossipListen, AdvertiseHost: advertise, SecretKey: key,
-		Fast: onLoopback(n.o.GossipListen), Logger: n.log, Changed: n.membersChanged, Peers: n.gossipPeers,
+		Fast: onLoopback(n.o.GossipListen), Logger: n.log, Changed: n.membersChanged, Peers: n.findPeers,
 	})
 	if err != nil {
 		return &ListenError{Address: n.o.GossipListen, Use: "gossip", Cause: bindCause(err)}
@@ -212,6 +212,15 @@ func (n *Node) startGossip(context.Context) error {
 		}
 	})
 	return nil
+}
+
+// findPeers is for a node that gossips with nobody: the others may have moved while it was away, and those it
+// was told to join may be up by now.
+func (n *Node) findPeers() []string {
+	if err := n.confirm(n.background); err != nil {
+		n.log.Warn("the nodes to join do not take this one", "error", err)
+	}
+	return n.gossipPeers()
 }
 
 // gossipPeers lists the gossip addresses of the other nodes.

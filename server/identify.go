@@ -164,7 +164,7 @@ func (n *Node) confirm(ctx context.Context) error {
 	case resp.ClusterId != n.ident.ClusterID:
 		return &OtherClusterError{Path: n.dir.path, Have: n.ident.ClusterID, Contacts: resp.ClusterId}
 	}
-	n.cmap.SetNodes(resp.Nodes)
+	n.cmap.Heard(resp.Nodes)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
@@ -32,7 +33,19 @@ func (s *nodeService) Snapshot(stream grpc.ClientStreamingServer[locuspb.Snapsho
 	return s.n.receiver.Snapshot(stream)
 }
 
+// Join passes a node that wants to join on to the driver. One that was a member before is let in without it
+// if need be: a cluster that starts again as a whole, at other addresses, has no driver before its nodes have
+// found each other.
 func (s *nodeService) Join(ctx context.Context, req *locuspb.JoinRequest) (*locuspb.JoinResponse, error) {
+	if c := req.ClusterId; c != "" && c != s.n.ident.ClusterID {
+		return nil, &api.ClusterMismatchError{Want: s.n.ident.ClusterID, Got: c}
+	}
+	member := s.n.isMember(req) && !forwarded(ctx)
+	if member {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, confirmTime/4)
+		defer cancel()
+	}
 	resp, err := driverCall(ctx, s.n,
 		func(ctx context.Context, d *placement.Driver) (*locuspb.JoinResponse, error) {
 			return placement.Await(ctx, func(done func(*locuspb.JoinResponse, error)) { d.Join(req, done) })
@@ -40,12 +53,29 @@ func (s *nodeService) Join(ctx context.Context, req *locuspb.JoinRequest) (*locu
 		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.JoinResponse, error) {
 			return locuspb.NewNodeClient(conn).Join(ctx, req)
 		})
+	if err != nil && member && (elsewhere(err) || ctx.Err() != nil) {
+		return s.n.welcome(req), nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &locuspb.JoinResponse{
 		ClusterId: resp.ClusterId, StoreId: resp.StoreId, Nodes: resp.Nodes, Clock: uint64(s.n.clock.Now()),
 	}, nil
+}
+
+// isMember says whether a joining node is one that this node knows from before.
+func (n *Node) isMember(req *locuspb.JoinRequest) bool {
+	known, ok := n.cmap.Node(ids.StoreID(req.GetNode().GetStoreId()))
+	return ok && req.ClusterId == n.ident.ClusterID && known.NodeId == req.Node.NodeId
+}
+
+// welcome answers a member in the driver's place: with the nodes that this one knows, and itself as it is now.
+func (n *Node) welcome(req *locuspb.JoinRequest) *locuspb.JoinResponse {
+	n.cmap.Heard([]*locuspb.NodeInfo{n.self(), req.Node})
+	return &locuspb.JoinResponse{
+		ClusterId: n.ident.ClusterID, StoreId: req.Node.StoreId, Nodes: n.cmap.Nodes(), Clock: uint64(n.clock.Now()),
+	}
 }
 
 func (s *nodeService) Heartbeat(ctx context.Context, req *locuspb.HeartbeatRequest) (*locuspb.HeartbeatResponse, error) {

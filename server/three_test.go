@@ -173,6 +173,39 @@ func TestThreeNodes(t *testing.T) {
 	require.Equal(t, fmt.Sprint(writers*each+1), result)
 }
 
+// All nodes die at once and come back at other addresses: who was told to join finds the one it was told of,
+// before there is a driver to ask.
+func TestWholeClusterMoves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three nodes, twice")
+	}
+	c := startCluster(t, 3)
+	client := newTestClient(t, c.nodes)
+	healthy := func() bool {
+		s := c.status(client)
+		return s.LiveNodes == 3 && s.Underreplicated == 0 && s.Unavailable == 0 && s.WantedReplicas == 3
+	}
+	eventually(t, "three replicas of everything", healthy)
+	require.NoError(t, client.put(defaultLayout, "a", "1"))
+	old := c.nodes()
+	for _, n := range old {
+		c.set(n.o.Data, nil)
+		crash(t, n)
+	}
+	var join []string
+	for _, n := range old {
+		again := startNode(t, testOptions(t, n.o.Data, join...))
+		require.NotEqual(t, n.Addr(), again.Addr())
+		c.set(n.o.Data, again)
+		join = []string{c.nodes()[0].Addr()}
+	}
+	v, found, err := client.get(defaultLayout, "a")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, "1", v)
+	eventually(t, "all are back", healthy)
+}
+
 func TestRegisterFunction(t *testing.T) {
 	c := startCluster(t, 2)
 	client := newTestClient(t, c.nodes)

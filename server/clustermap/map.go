@@ -87,6 +87,20 @@ func (m *Map) SetNodes(list []*locuspb.NodeInfo) {
 	m.state.Store(&next)
 }
 
+// Heard takes over nodes by their own word, or by that of somebody who has just talked to them: it comes
+// before what is known, until the driver's next answer.
+func (m *Map) Heard(list []*locuspb.NodeInfo) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := *m.load()
+	next.nodes = maps.Clone(next.nodes)
+	if next.nodes == nil {
+		next.nodes = make(map[ids.StoreID]*locuspb.NodeInfo)
+	}
+	maps.Copy(next.nodes, nodesByStore(list))
+	m.state.Store(&next)
+}
+
 // Learn takes over routes from an error's cure, or from the store itself.
 func (m *Map) Learn(routes []api.Route) {
 	if !m.news(routes) {

@@ -271,13 +271,20 @@ func (g *Gossip) watch(ctx context.Context) {
 			if alone += reconcilePeriod; g.peersAlive() {
 				alone = 0
 			}
-			if alone >= rejoinPeriod && g.o.Peers != nil {
+			if alone >= g.rejoinAfter() && g.o.Peers != nil {
 				alone = 0
 				g.rejoin()
 			}
 		}
 		g.reconcile()
 	}
+}
+
+func (g *Gossip) rejoinAfter() time.Duration {
+	if g.o.Fast {
+		return reconcilePeriod
+	}
+	return rejoinPeriod
 }
 
 func (g *Gossip) peersAlive() bool {
