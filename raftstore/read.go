@@ -76,7 +76,9 @@ func (r *Replica) servable(s *replicaState, bounds uint64) error {
 	switch {
 	case s.gone || s.desc == nil:
 		return &api.RangeNotFoundError{Range: r.id}
-	case s.ingesting || s.frozen:
+	case s.ingesting, s.frozen && s.leaseholder:
+		// NB: a freeze matters on the leaseholder alone. Whoever lost the lead since may never learn what became of
+		// its split, and serves only what needs no lead.
 		return &api.RetryError{Reason: "the range is being split or restored"}
 	case bounds != s.desc.Epoch.Bounds:
 		return &api.EpochMismatchError{Range: r.id} // the caller adds the routes, without the lock
