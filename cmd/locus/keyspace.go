@@ -148,7 +148,14 @@ func (s *shell) keyspaceDrop() *cobra.Command {
 		Example: "  locus keyspace drop flights", Args: exactly(1),
 	}
 	c.RunE = s.short(func(args []string) (talk, error) {
-		return func(ctx context.Context, db *client.DB) error { return db.DropKeyspace(ctx, args[0]) }, nil
+		return func(ctx context.Context, db *client.DB) error {
+			// Dropping what is not there is no error to the cluster, so that it can be repeated. To a user it is
+			// a mistyped name.
+			if _, err := db.Keyspace(args[0]).Info(ctx); err != nil {
+				return err
+			}
+			return db.DropKeyspace(ctx, args[0])
+		}, nil
 	})
 	return c
 }

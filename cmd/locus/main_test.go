@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func node(t *testing.T) map[string]string {
 	registry, err := udf.NewRegistry(functions.All()...)
 	require.NoError(t, err)
 	n, err := server.Start(t.Context(), server.Options{
-		Data: t.TempDir(), Listen: "127.0.0.1:0", Insecure: true, Functions: registry,
+		Data: t.TempDir(), Listen: "127.0.0.1:0", Insecure: true, Functions: registry, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Stop(context.Background())) })

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/examples/flights"
+)
+
+// TestKeysAndValues is a session of a user, line by line.
+func TestKeysAndValues(t *testing.T) {
+	env := node(t)
+	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
+
+	do("get greeting").fails(t, "key not found")
+	require.Equal(t, "key not found\n", do("get greeting").err)
+	do("put greeting hello").is(t, "")
+	do("get greeting").is(t, "hello\n")
+	cli(t, env, "put", "greeting", "hello\nworld").is(t, "")
+	do("get greeting").is(t, "hello\nworld\n")
+	do("delete greeting").is(t, "")
+	do("delete greeting").is(t, "")
+	do("get greeting").fails(t, "key not found")
+
+	for _, k := range []string{"a/1", "a/2", "b/1", "b/2"} {
+		do("put "+k+" v"+k).is(t, "")
+	}
+	do("scan").is(t, "a/1\tva/1\na/2\tva/2\nb/1\tvb/1\nb/2\tvb/2\n")
+	do("scan --prefix a/").is(t, "a/1\tva/1\na/2\tva/2\n")
+	do("scan --start a/2 --end b/2").is(t, "a/2\tva/2\nb/1\tvb/1\n")
+	do("scan --reverse --limit 1").is(t, "b/2\tvb/2\n")
+	do("scan --prefix a/ --reverse").is(t, "a/2\tva/2\na/1\tva/1\n")
+	do("scan --prefix zz").is(t, "")
+
+	// Keys that are no text.
+	do("put --hex 00ff bin").is(t, "")
+	do("get --hex 00ff").is(t, "bin\n")
+	do("scan --limit 1").is(t, "\\x00\\xff\tbin\n")
+	do("scan --limit 1 --hex").is(t, "00ff\tbin\n")
+
+	// For machines.
+	var item map[string]any
+	require.NoError(t, json.Unmarshal([]byte(do("get a/1 -o json").out), &item))
+	require.Equal(t, "a/1", item["key"])
+	require.Equal(t, "va/1", item["value"])
+	require.NotEmpty(t, item["timestamp"])
+	require.NotContains(t, item, "expires")
+	require.Equal(t, 2, strings.Count(do("scan --prefix a/ -o json").out, "\n"))
+	require.Contains(t, do("put a/1 x -o json").out, `"timestamp":`)
+
+	do("get a -k nothere").fails(t, `keyspace "nothere" does not exist`)
+	do("scan -k nothere").fails(t, `keyspace "nothere" does not exist`)
+	do("put a "+strings.Repeat("x", 600<<10)).fails(t, "524288")
+	do("put "+strings.Repeat("k", 5000)+" x").fails(t, "4096")
+}
+
+func TestTimeToLive(t *testing.T) {
+	env := node(t)
+	cli(t, env, "put", "session", "x", "--ttl", "1h").is(t, "")
+	var item struct{ Expires time.Time }
+	require.NoError(t, json.Unmarshal([]byte(cli(t, env, "get", "session", "-o", "json").out), &item))
+	require.WithinDuration(t, time.Now().Add(time.Hour), item.Expires, time.Minute)
+	cli(t, env, "put", "gone", "x", "--ttl", "1ms").is(t, "")
+	require.Eventually(t, func() bool { return cli(t, env, "get", "gone").err == "key not found\n" }, 5*time.Second, time.Millisecond)
+}
+
+func TestKeyspacesAndRanges(t *testing.T) {
+	env := node(t)
+	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
+
+	a := do("keyspace create flights --split-at K,D")
+	require.Zero(t, a.code, a.err)
+	require.Contains(t, a.out, "keyspace   flights\npartition  range\ngroup      each key\nranges     3\n")
+	do("keyspace create flights").fails(t, `keyspace "flights" exists already`)
+	require.Zero(t, do("keyspace create orders --group-delim / --group-depth 1").code)
+	require.Zero(t, do("keyspace create users --group-len 4").code)
+	require.Zero(t, do("keyspace create sessions --partition hash --split-into 4").code)
+	do("keyspace list").is(t, ""+
+		"name      partition  group\n"+
+		"default   range      each key\n"+
+		"flights   range      each key\n"+
+		"orders    range      up to '/' number 1\n"+
+		"sessions  hash       each key\n"+
+		"users     range      first 4 bytes\n")
+
+	var shown struct {
+		Name   string
+		Ranges []struct{ Start, End *string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(do("keyspace show flights -o json").out), &shown))
+	require.Equal(t, "flights", shown.Name)
+	require.Len(t, shown.Ranges, 3)
+	require.Nil(t, shown.Ranges[0].Start)
+	require.Equal(t, "D", *shown.Ranges[0].End)
+	require.Equal(t, "K", *shown.Ranges[2].Start)
+
+	// The environment names the keyspace.
+	in := map[string]string{"LOCUS_ADDR": env["LOCUS_ADDR"], "LOCUS_KEYSPACE": "flights"}
+	cli(t, in, "put", "LAS", "x").is(t, "")
+	cli(t, env, "get", "LAS", "-k", "flights").is(t, "x\n")
+	cli(t, env, "get", "LAS").fails(t, "key not found")
+
+	split := do("range split -k flights --at S")
+	require.Zero(t, split.code, split.err)
+	require.Regexp(t, `^range \d+ ends at S, where range \d+ begins\n$`, split.out)
+	var ranges []struct{ ID, Leaseholder uint64 }
+	require.NoError(t, json.Unmarshal([]byte(do("range list -k flights -o json").out), &ranges))
+	require.Len(t, ranges, 4)
+	require.Greater(t, strings.Count(do("range list").out, "\n"), 5, "all keyspaces")
+	do("range transfer 999999 1").fails(t, "r999999")
+
+	do("keyspace drop flights").is(t, "")
+	// The node that answers may know of the drop a heartbeat later.
+	require.Eventually(t, func() bool { return do("keyspace show flights").code == 1 }, 10*time.Second, time.Millisecond)
+	do("keyspace show flights").fails(t, `keyspace "flights" does not exist`)
+	do("keyspace drop nothere").fails(t, `keyspace "nothere" does not exist`)
+}
+
+func TestStatusAndNodes(t *testing.T) {
+	env := node(t)
+	a := cli(t, env, "status", "--wait")
+	require.Zero(t, a.code, a.err)
+	require.Contains(t, a.out, "state      healthy\nnodes      1 live, 0 dead\n")
+	var st struct {
+		Healthy    bool
+		Live_Nodes uint64
+	}
+	require.NoError(t, json.Unmarshal([]byte(cli(t, env, "status", "-o", "json").out), &st))
+	require.True(t, st.Healthy)
+	require.EqualValues(t, 1, st.Live_Nodes)
+	nodes := cli(t, env, "node", "list").out
+	require.Contains(t, nodes, env["LOCUS_ADDR"])
+	require.Contains(t, nodes, "up")
+}
+
+func TestFunctions(t *testing.T) {
+	env := node(t)
+	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
+
+	do("fn call square 5").is(t, "25\n")
+	do("fn call square nine").fails(t, `argument "nine" is not JSON`)
+	cli(t, env, "fn", "call", "square", `"nine"`).fails(t, "square")
+	do("fn call counter --key visits 1").is(t, "1\n")
+	do("fn call counter --key visits 10 --dry-run").is(t, "11\n")
+	do("fn call counter --key visits 10").is(t, "11\n")
+	do("get visits").is(t, "11\n")
+	do("fn call nothere 1").fails(t, `"nothere"`)
+
+	file := filepath.Join(t.TempDir(), "flights.wasm")
+	require.NoError(t, os.WriteFile(file, flights.Module, 0o600))
+	a := cli(t, env, "fn", "register", flights.FunctionName, file)
+	require.Zero(t, a.code, a.err)
+	require.Equal(t, "registered flights-delays version 1 (range, 2.3 MB)\n", a.out)
+	require.NoError(t, os.WriteFile(file, []byte("not wasm"), 0o600))
+	bad := cli(t, env, "fn", "register", "broken", file)
+	require.Equal(t, 1, bad.code)
+	require.Equal(t, 1, strings.Count(bad.err, "\n"), "one line: %q", bad.err)
+
+	list := do("fn list").out
+	for _, want := range []string{"counter", "square", "flights-delays", "wasm", "native"} {
+		require.Contains(t, list, want)
+	}
+}
+
+// TestImport loads a file and lets the flights function sum it up, over all of it and over a part.
+func TestImport(t *testing.T) {
+	env := node(t)
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	const rows = "2001-01-01T00:01,10,100,LAS,PHL\n2001-01-01T00:02,30,100,LAS,PHL\n2001-01-02T00:01,-5,100,ATL,PHL\n"
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err := z.Write([]byte("date,delay,distance,origin,destination\n" + rows))
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+
+	require.Zero(t, cli(t, env, "keyspace", "create", "flights", "--split-at", "K").code)
+	a := cli(t, env, "import", write("f.csv.gz", zipped.String()), "-k", "flights", "--key", "origin/date:10/seq")
+	require.Zero(t, a.code, a.err)
+	require.Regexp(t, `^imported 3 records \(\d+ B\) into flights in .+/s\n$`, a.out)
+	cli(t, env, "scan", "-k", "flights").is(t, ""+
+		`ATL/2001-01-02/0000`+"\t"+`{"date":"2001-01-02T00:01","delay":-5,"distance":100,"origin":"ATL","destination":"PHL"}`+"\n"+
+		`LAS/2001-01-01/0000`+"\t"+`{"date":"2001-01-01T00:01","delay":10,"distance":100,"origin":"LAS","destination":"PHL"}`+"\n"+
+		`LAS/2001-01-01/0001`+"\t"+`{"date":"2001-01-01T00:02","delay":30,"distance":100,"origin":"LAS","destination":"PHL"}`+"\n")
+
+	require.Zero(t, cli(t, env, "fn", "register", flights.FunctionName, write("f.wasm", string(flights.Module))).code)
+	cli(t, env, "fn", "run", flights.FunctionName, "-k", "flights").is(t,
+		`[{"origin":"ATL","flights":1,"mean_delay":-5,"delayed_share":0,"p95":-5},`+
+			`{"origin":"LAS","flights":2,"mean_delay":20,"delayed_share":0.5,"p95":30}]`+"\n")
+	cli(t, env, "fn", "run", flights.FunctionName, "-k", "flights", "--prefix", "ATL/").is(t,
+		`[{"origin":"ATL","flights":1,"mean_delay":-5,"delayed_share":0,"p95":-5}]`+"\n")
+
+	in := cliWith(t, "{\"id\":\"x\",\"n\":1}\n{\"id\":\"y\",\"n\":2}\n", env, "import", "-", "--key", "id", "-o", "json")
+	require.Zero(t, in.code, in.err)
+	require.Contains(t, in.out, `"records": 2`)
+	cli(t, env, "get", "y").is(t, `{"id":"y","n":2}`+"\n")
+
+	cliWith(t, "{\"id\":\"z\"}\n{}\n", env, "import", "-", "--key", "id").fails(t, `after 1 records: record 2: no field "id"`)
+	cliWith(t, "a\n1\n", env, "import", "-", "--key", "b").fails(t, `record 1: no field "b"`)
+	cli(t, env, "import", write("g.csv", "a\n1\n"), "--key", "a", "-k", "nothere").fails(t, `keyspace "nothere" does not exist`)
+}
