@@ -36,10 +36,6 @@ var rooms = []room{
 		because: "the client's core is driven by simulations: it knows api and leaf packages, and does no I/O",
 	},
 	{
-		path: "internal/deps", knows: nil,
-		because: "it keeps modules alive and nothing else",
-	},
-	{
 		path: "raftstore", knows: with("api"), tests: []string{"internal/clientcore"}, never: []string{"net"},
 		because: "the store knows api and leaf packages; network, functions and placement reach it through its interfaces",
 	},
