@@ -99,7 +99,7 @@ func (f *faults) kill(ctx context.Context, victims []*cluster.Node, at time.Dura
 	e.writes = time.Since(killed)
 	// Once in three times the next fault finds the victims in the middle of catching up.
 	if f.rng.IntN(3) > 0 {
-		if err := f.awaitReady(ctx, victims); err != nil {
+		if err := awaitReady(ctx, f.size.patience, victims...); err != nil {
 			return err
 		}
 		e.ready = time.Since(started)
@@ -109,18 +109,23 @@ func (f *faults) kill(ctx context.Context, victims []*cluster.Node, at time.Dura
 	return nil
 }
 
-// awaitWrites waits until every prefix has taken a write after t.
-func (f *faults) awaitWrites(ctx context.Context, t time.Time) error {
-	err := poll(ctx, f.size.patience, func() (bool, error) { return f.load.acks.silent(t) < 0, nil })
+func (f *faults) awaitWrites(ctx context.Context, since time.Time) error {
+	return f.load.awaitWrites(ctx, since, f.size.patience)
+}
+
+// awaitWrites waits until every prefix has taken a write after a moment.
+func (l *load) awaitWrites(ctx context.Context, since time.Time, within time.Duration) error {
+	err := poll(ctx, within, func() (bool, error) { return l.acks.silent(since) < 0, nil })
 	if err != nil {
-		return fmt.Errorf("prefix %c takes no write: %w", prefix(max(0, f.load.acks.silent(t))), err)
+		return fmt.Errorf("prefix %c takes no write: %w", prefix(max(0, l.acks.silent(since))), err)
 	}
 	return nil
 }
 
-func (f *faults) awaitReady(ctx context.Context, nodes []*cluster.Node) error {
+// awaitReady waits until nodes say that they take part in their cluster.
+func awaitReady(ctx context.Context, within time.Duration, nodes ...*cluster.Node) error {
 	for _, n := range nodes {
-		if err := poll(ctx, f.size.patience, func() (bool, error) { err := n.Ready(ctx); return err == nil, err }); err != nil {
+		if err := poll(ctx, within, func() (bool, error) { err := n.Ready(ctx); return err == nil, err }); err != nil {
 			return fmt.Errorf("%s is not ready: %w", n.Name(), err)
 		}
 	}

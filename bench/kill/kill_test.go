@@ -59,29 +59,35 @@ func TestKill(t *testing.T) {
 
 	admin := open(ctx, t, c.Addrs())
 	awaitHealthy(ctx, t, admin, 3)
-	l.finalReads(ctx)
-	l.verify(t, scan(ctx, t, admin))
-	digests := digestEachReplica(ctx, t, admin, c)
-	for i, d := range digests {
-		require.Equal(t, digests[0], d, "the data of node%d is not that of node1", i+1)
-	}
-	l.judge(t, c.Dir())
+	data := l.judge(ctx, t, c, admin)
 
 	stopped := time.Now()
 	require.NoError(t, cluster.StopAll(ctx, c.Nodes()...))
 	t.Logf("orderly stop of all nodes: %s", round(time.Since(stopped)))
 	started := time.Now()
 	require.NoError(t, cluster.StartAll(ctx, c.Nodes()...))
-	for _, n := range c.Nodes() {
-		m, err := n.Metrics(ctx)
-		require.NoError(t, err)
-		require.Zero(t, m["locus_recovery_undone_sequences_total"], "%s recovered after an orderly stop", n.Name())
-	}
-	require.Equal(t, digests[0], digest(scan(ctx, t, admin)), "the data after an orderly stop")
+	requireNoRecovery(ctx, t, c.Nodes()...)
+	require.Equal(t, data, digest(scan(ctx, t, admin)), "the data after an orderly stop")
 	t.Logf("started again, and read everything: %s", round(time.Since(started)))
 	t.Log(messages(c))
 	t.Logf("all of it took %s", round(time.Since(begun)))
 }
+
+// requireNoRecovery wants nodes that had next to nothing to undo when they started, as after an orderly stop:
+// what was applied while the last checkpoint was being written is undone and applied again.
+func requireNoRecovery(ctx context.Context, t *testing.T, nodes ...*cluster.Node) {
+	t.Helper()
+	for _, n := range nodes {
+		m, err := n.Metrics(ctx)
+		require.NoError(t, err)
+		require.Contains(t, m, undone)
+		require.Less(t, m[undone], 100.0, "%s recovered after an orderly stop", n.Name())
+	}
+}
+
+// undone is the metric of how many sequences recovery undid when a store was opened: thousands after a crash
+// under load.
+const undone = "locus_recovery_undone_sequences_total"
 
 // open is a client whose operations may take as long as any recovery does.
 func open(ctx context.Context, t *testing.T, addrs []string) *client.DB {

@@ -61,7 +61,6 @@ func startLoad(ctx context.Context, t *testing.T, addrs []string, clients int) *
 	t.Helper()
 	l := &load{quit: make(chan struct{}), clock: history.NewRecorder()}
 	l.ctx, l.fail = context.WithCancelCause(ctx)
-	t.Cleanup(func() { l.stop(); l.fail(nil) })
 	l.admin = open(ctx, t, addrs)
 	require.NoError(t, l.admin.CreateKeyspace(ctx, keyspace, client.KeyspaceOptions{SplitAt: splitKeys()}))
 	for i := range l.counters {
@@ -70,11 +69,16 @@ func startLoad(ctx context.Context, t *testing.T, addrs []string, clients int) *
 	for range clients * writersPerClient {
 		l.writers = append(l.writers, &ledger{})
 	}
-	l.acks.begin()
-	for i := range clients {
+	for range clients {
 		db := open(ctx, t, addrs)
-		w := &worker{load: l, db: db, ks: db.Keyspace(keyspace)}
-		l.clients = append(l.clients, w)
+		l.clients = append(l.clients, &worker{load: l, db: db, ks: db.Keyspace(keyspace)})
+	}
+	t.Cleanup(func() {
+		l.fail(nil) // a test that failed waits for no operation
+		l.stop()
+	})
+	l.acks.begin()
+	for i, w := range l.clients {
 		for j := range writersPerClient {
 			l.run(w.write, writersPerClient*i+j)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -59,16 +60,20 @@ func digest(records []record) string {
 	return fmt.Sprintf("%d records, %x", len(records), h.Sum(nil)[:8])
 }
 
-// digestEachReplica makes one node after another the leaseholder of everything and reads it all there.
-func digestEachReplica(ctx context.Context, t *testing.T, db *client.DB, c *cluster.Cluster) []string {
+// copies is how many replicas a range has.
+const copies = 3
+
+// digestEachReplica reads everything at the first replica of each range, then at the second, then at the
+// third: a leader hands over only to a replica that has all of its log, and each read is the new
+// leaseholder's own data.
+func digestEachReplica(ctx context.Context, t *testing.T, db *client.DB) []string {
 	t.Helper()
 	var out []string
-	for _, n := range c.Nodes() {
-		store := client.StoreID(n.Block().Store)
+	for i := range copies {
 		var d string
-		// Placement may move a lease back in the meantime; then it was not all this node's, and is read again.
+		// Placement may move a lease or a replica meanwhile; then it is read again.
 		err := poll(ctx, time.Minute, func() (bool, error) {
-			if err := lead(ctx, db, store); err != nil {
+			if err := lead(ctx, db, i); err != nil {
 				return false, err
 			}
 			records, err := tryScan(ctx, db)
@@ -76,40 +81,61 @@ func digestEachReplica(ctx context.Context, t *testing.T, db *client.DB, c *clus
 				return false, err
 			}
 			d = digest(records)
-			return leads(ctx, db, store)
+			return leads(ctx, db, i)
 		})
-		require.NoError(t, err, "reading everything at %s", n.Name())
+		require.NoError(t, err, "reading everything at replica %d of each range", i)
 		out = append(out, d)
 	}
 	return out
 }
 
-// lead makes a store the leaseholder of all ranges of the keyspace.
-func lead(ctx context.Context, db *client.DB, store client.StoreID) error {
+// lead makes the i-th replica of each range the leaseholder.
+func lead(ctx context.Context, db *client.DB, i int) error {
 	ranges, err := db.Keyspace(keyspace).Ranges(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, r := range ranges {
-		if r.Leaseholder != store {
-			errs = append(errs, db.TransferRange(ctx, r.ID, store))
+		store, err := replica(r, i)
+		if err == nil && r.Leaseholder != store {
+			err = db.TransferRange(ctx, r.ID, store)
 		}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return poll(ctx, 5*time.Second, func() (bool, error) { return leads(ctx, db, store) })
+	return poll(ctx, 5*time.Second, func() (bool, error) { return leads(ctx, db, i) })
 }
 
-func leads(ctx context.Context, db *client.DB, store client.StoreID) (bool, error) {
+// replica is the store of the i-th replica, by store.
+func replica(r client.RangeInfo, i int) (client.StoreID, error) {
+	var stores []client.StoreID
+	for _, x := range r.Replicas {
+		if x.Role == "voter" {
+			stores = append(stores, x.Store)
+		}
+	}
+	if len(stores) != copies || len(stores) != len(r.Replicas) {
+		return 0, fmt.Errorf("range %d has replicas %v", r.ID, r.Replicas)
+	}
+	slices.Sort(stores)
+	return stores[i], nil
+}
+
+func leads(ctx context.Context, db *client.DB, i int) (bool, error) {
 	ranges, err := db.Keyspace(keyspace).Ranges(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, r := range ranges {
+		store, err := replica(r, i)
+		if err != nil {
+			return false, err
+		}
 		if r.Leaseholder != store {
-			return false, fmt.Errorf("range %d is led by store %d", r.ID, r.Leaseholder)
+			return false, fmt.Errorf("range %d is led by store %d, not %d", r.ID, r.Leaseholder, store)
 		}
 	}
 	return true, nil
@@ -167,8 +193,26 @@ func (l *load) verify(t *testing.T, records []record) {
 // milliseconds.
 const judgeWithin = time.Minute
 
-// judge judges the histories.
-func (l *load) judge(t *testing.T, dir string) {
+// judge compares everything that clients were told with what is there, on every replica, and returns the
+// digest of it. REQUIRES: the load has stopped.
+func (l *load) judge(ctx context.Context, t *testing.T, c *cluster.Cluster, db *client.DB) string {
+	t.Helper()
+	begun := time.Now()
+	l.finalReads(ctx)
+	l.verify(t, scan(ctx, t, db))
+	t.Logf("found everything that was acknowledged, in %s", round(time.Since(begun)))
+	begun = time.Now()
+	digests := digestEachReplica(ctx, t, db)
+	for i, d := range digests {
+		require.Equal(t, digests[0], d, "replica %d has other data than replica 0", i)
+	}
+	t.Logf("each replica holds %s, read in %s", digests[0], round(time.Since(begun)))
+	l.judgeHistories(t, c.Dir())
+	return digests[0]
+}
+
+// judgeHistories judges what clients recorded.
+func (l *load) judgeHistories(t *testing.T, dir string) {
 	t.Helper()
 	ops := l.clock.Operations()
 	begun := time.Now()
