@@ -401,7 +401,7 @@ func TestE7ASpanBeingWipedIsOccupied(t *testing.T) {
 			desc.ID = 999
 			_, err := n.BeginSnapshot(&locuspb.SnapshotHeader{
 				Id: make([]byte, 16), Descriptor_: api.DescriptorToProto(desc),
-				Envelope: &locuspb.RaftEnvelope{RangeId: 999, FromReplica: 1, ToReplica: 3, FromStore: 1, ToStore: 3, Message: snapMessage(1, 3, make([]byte, 16))},
+				Envelope: &locuspb.RaftEnvelope{RangeId: 999, FromReplica: 1, ToReplica: 3, FromStore: 1, ToStore: 3, Message: snapMessage(1, 3, make([]byte, 16), confState(desc))},
 			})
 			want[*api.RetryError](t, "a snapshot over the span", err)
 			refused++
@@ -428,10 +428,10 @@ func TestE7ASpanBeingWipedIsOccupied(t *testing.T) {
 	c.healthy()
 }
 
-func snapMessage(from, to uint64, id []byte) []byte {
+func snapMessage(from, to uint64, id []byte, conf *raftpb.ConfState) []byte {
 	return mustMarshal(&raftpb.Message{
 		Type: raftpb.MsgSnap.Enum(), From: &from, To: &to, Term: new(uint64(9)),
-		Snapshot: &raftpb.Snapshot{Data: id, Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(99)), Term: new(uint64(9)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}}}},
+		Snapshot: &raftpb.Snapshot{Data: id, Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(99)), Term: new(uint64(9)), ConfState: conf}},
 	})
 }
 

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
@@ -37,15 +41,16 @@ type incomingSnapshot struct {
 
 // snapshotSink writes an incoming snapshot's chunks to a file, each behind its length and CRC32C.
 type snapshotSink struct {
-	r      *Replica
-	header *locuspb.SnapshotHeader
-	file   vfs.File
-	path   string
-	offset int64
-	head   *locuspb.SnapshotHead
-	count  uint64
-	ended  bool
-	once   sync.Once
+	r       *Replica
+	header  *locuspb.SnapshotHeader
+	message *raftpb.Message // for Raft, once the file is durable
+	file    vfs.File
+	path    string
+	offset  int64
+	head    *locuspb.SnapshotHead
+	count   uint64
+	ended   bool
+	once    sync.Once
 }
 
 // BeginSnapshot accepts or refuses a snapshot. What overlaps anything else on this store is refused: the sender
@@ -61,6 +66,15 @@ func (s *Store) BeginSnapshot(h *locuspb.SnapshotHeader) (SnapshotSink, error) {
 	env := h.Envelope
 	if env == nil || len(h.Id) != 16 || env.RangeId != uint64(desc.ID) {
 		return nil, &api.InvalidArgumentError{Reason: "snapshot header is incomplete"}
+	}
+	m, err := decodeMessage(env.Message)
+	if err != nil {
+		return nil, err
+	}
+	meta := m.GetSnapshot().GetMetadata()
+	if m.GetType() != raftpb.MsgSnap || m.GetFrom() == 0 || m.GetFrom() != env.FromReplica || m.GetTo() != env.ToReplica ||
+		!bytes.Equal(m.GetSnapshot().GetData(), h.Id) || meta.GetIndex() == 0 || !proto.Equal(meta.GetConfState(), confState(desc)) {
+		return nil, &api.InvalidArgumentError{Reason: "snapshot header has no message for it"}
 	}
 	env.Span = api.SpanToProto(desc.Span)
 	r, err := s.receiver(env, true)
@@ -79,7 +93,7 @@ func (s *Store) BeginSnapshot(h *locuspb.SnapshotHeader) (SnapshotSink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raftstore: snapshot file: %w", err)
 	}
-	return &snapshotSink{r: r, header: h, file: f, path: path}, nil
+	return &snapshotSink{r: r, header: h, message: m, file: f, path: path}, nil
 }
 
 // Write implements SnapshotSink.
@@ -93,12 +107,21 @@ func (k *snapshotSink) Write(chunk []byte) error {
 		if err != nil {
 			return err
 		}
-		if desc.ID != k.r.id || string(head.Id) != string(k.header.Id) {
+		meta := k.message.GetSnapshot().GetMetadata()
+		if desc.ID != k.r.id || string(head.Id) != string(k.header.Id) || head.Index != meta.GetIndex() || head.Term != meta.GetTerm() {
 			return &api.InvalidArgumentError{Reason: "snapshot head does not belong to its header"}
 		}
 		k.head = head
 	case chunk[0] == chunkRecords:
-		if err := snapshotRecords(chunk[1:], func(_, _ []byte) error { k.count++; return nil }); err != nil {
+		sessions, data := localSpan(k.r.id, suffixSession), dataSpan(api.SpanFromProto(k.head.Descriptor_.GetSpan()))
+		err := snapshotRecords(chunk[1:], func(key, _ []byte) error {
+			if !sessions.Contains(key) && !data.Contains(key) {
+				return &api.InvalidArgumentError{Reason: fmt.Sprintf("snapshot of range %s has a record of another: %q", k.r.id, key)}
+			}
+			k.count++
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	case chunk[0] == chunkEnd && len(chunk) == 9:
@@ -136,10 +159,7 @@ func (k *snapshotSink) Finish() error {
 		k.r.store.fatal(err)
 		return err
 	}
-	m, err := decodeMessage(k.header.Envelope.Message)
-	if err != nil {
-		return err
-	}
+	m := k.message
 	in := &incomingSnapshot{path: k.path, head: k.head}
 	r := k.r
 	r.post(raftInput{run: func() {

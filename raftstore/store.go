@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -467,7 +466,7 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			continue
 		}
 		m, err := decodeMessage(env.Message)
-		if err != nil || m.GetType() == raftpb.MsgSnap || raft.IsLocalMsg(m.GetType()) || m.GetTo() != env.ToReplica || m.GetFrom() != env.FromReplica || badContext(m) {
+		if err != nil || !travels(m.GetType()) || m.GetFrom() == 0 || m.GetTo() != env.ToReplica || m.GetFrom() != env.FromReplica || badContext(m) {
 			s.logger.Warn("raft message refused", "from", from, "range", env.RangeId, "err", err)
 			continue
 		}
@@ -479,6 +478,17 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 		s.checkSender(r, env)
 		r.post(raftInput{message: m})
 	}
+}
+
+// travels says which messages replicas send to each other in the message stream. The library acts on any other as if
+// it were the replica's own: an entry proposed from outside, empty or forged, would stop every replica.
+func travels(t raftpb.MessageType) bool {
+	switch t {
+	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow,
+		raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp:
+		return true
+	}
+	return false
 }
 
 // badContext: Raft reads 8 bytes from a heartbeat answer's context and panics when there are fewer.
