@@ -30,10 +30,6 @@ const (
 	maxModule      = 15 << 20 // one message carries it
 )
 
-func versionsSpan(name string) keys.Span {
-	return keys.PrefixSpan(systemLayout.Encode([]byte(prefixFunction + name + "/")))
-}
-
 func versionKey(name string, version uint32) []byte {
 	return systemLayout.Encode(fmt.Appendf(nil, "%s%s/%010d", prefixFunction, name, version))
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type directory struct {
 	lock io.Closer
 	// fresh: it holds no complete store yet.
 	fresh bool
+	// peers is what peers.json was last given.
+	peers []byte
 }
 
 // openDirectory locks a data directory, or makes one. A directory that is not Locus's, of a newer release,
@@ -156,6 +159,7 @@ type peerRecord struct {
 }
 
 // writePeers keeps the addresses of all nodes but self. They are hints: a lost or old file costs time only.
+// Called by one goroutine at a time.
 func (d *directory) writePeers(nodes []*locuspb.NodeInfo, self uint64) error {
 	records := []peerRecord{}
 	for _, n := range nodes {
@@ -170,7 +174,14 @@ func (d *directory) writePeers(nodes []*locuspb.NodeInfo, self uint64) error {
 	if err != nil {
 		return err
 	}
-	return vfs.WriteFile(d.fs, d.file(peersFile), append(text, '\n'))
+	if bytes.Equal(text, d.peers) {
+		return nil // the map changes far more often than addresses do
+	}
+	if err := vfs.WriteFile(d.fs, d.file(peersFile), append(text, '\n')); err != nil {
+		return err
+	}
+	d.peers = text
+	return nil
 }
 
 // readPeers reads them back; a missing or damaged file is an empty one.

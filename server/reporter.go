@@ -44,7 +44,6 @@ type reporter struct {
 	operators chan struct{} // slots
 	wg        sync.WaitGroup
 	last      atomic.Int64 // time of the last answer, in nanoseconds since the Unix epoch; 0: none yet
-	from      string       // who answered last: another's map versions say nothing
 	running   sync.Map     // ids of ranges with an operator of ours under way
 }
 

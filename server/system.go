@@ -136,15 +136,6 @@ func appendRecords(out []placement.Record, scan *locuspb.ScanResponse) ([]placem
 	return out, nil
 }
 
-// get reads one key of the system keyspace, linearizably.
-func (s *system) get(ctx context.Context, key []byte) (value []byte, found bool, err error) {
-	resp, err := s.do(ctx, key, &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}})
-	if err != nil {
-		return nil, false, err
-	}
-	return resp.GetGet().GetValue(), resp.GetGet().GetFound(), nil
-}
-
 // write applies a write of one range under this node's session.
 func (s *system) write(ctx context.Context, key []byte, w *locuspb.WriteRequest) (more bool, err error) {
 	p := s.session.begin()
