@@ -139,11 +139,8 @@ func decodeEntry(data []byte) (*batchEntry, error) {
 		e.Data = append(e.Data, d.dataWrite())
 	}
 	e.Payload = d.bytes()
-	if d.err == nil && len(d.b) != 0 {
-		d.err = fmt.Errorf("raftstore: %d bytes after a batch entry", len(d.b))
-	}
-	if d.err != nil {
-		return nil, d.err
+	if err := d.end("batch entry"); err != nil {
+		return nil, err
 	}
 	return e, nil
 }
@@ -159,6 +156,14 @@ func (d *decoder) fail() {
 		d.err = errEntryShort
 	}
 	d.b = nil
+}
+
+// end returns the first error, or one if anything is left.
+func (d *decoder) end(what string) error {
+	if d.err == nil && len(d.b) != 0 {
+		d.err = fmt.Errorf("raftstore: %d bytes after a %s", len(d.b), what)
+	}
+	return d.err
 }
 
 func (d *decoder) byte() byte {

@@ -255,7 +255,7 @@ func (b *batch) expiry(ttlMillis int64, deleted bool) hlc.Timestamp {
 	if ttlMillis <= 0 || deleted {
 		return 0
 	}
-	return b.entry.TS.Add(time.Duration(ttlMillis) * time.Millisecond)
+	return b.entry.TS.AddMillis(ttlMillis)
 }
 
 func (b *batch) condition(c *locuspb.Condition) error {
@@ -285,7 +285,7 @@ func (b *batch) condition(c *locuspb.Condition) error {
 // deleteSpan deletes up to a limit of keys.
 func (b *batch) deleteSpan(w *locuspb.WriteRequest, resp *locuspb.Response) (*locuspb.Response, []dataWrite, error) {
 	span := api.SpanFromProto(w.Span).Intersect(b.desc.Span)
-	limit := min(int(w.Limit), maxDeleteSpan)
+	limit := int(min(w.Limit, maxDeleteSpan))
 	if limit <= 0 || span.Empty() {
 		return nil, nil, &api.InvalidArgumentError{Reason: "deleting a span needs a span of the range and a limit"}
 	}
@@ -452,8 +452,8 @@ func decodeChange(payload []byte) (left, right *topology.Descriptor, err error) 
 	if len(d.b) > 0 {
 		r = d.bytes()
 	}
-	if d.err != nil {
-		return nil, nil, d.err
+	if err := d.end("descriptor change"); err != nil {
+		return nil, nil, err
 	}
 	if left, err = decodeDescriptor(l); err != nil {
 		return nil, nil, err

@@ -3,7 +3,6 @@ package raftstore
 import (
 	"errors"
 	"math"
-	"time"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
@@ -120,13 +119,20 @@ func (r *Replica) read(req *locuspb.Request, done func(*locuspb.Response)) {
 			serve(hlc.Timestamp(c.Timestamp))
 		})
 	case locuspb.ConsistencyLevel_BOUNDED_STALENESS:
-		closed := r.snapshot().applied.Closed
-		oldest := r.store.clock.Now().Add(-time.Duration(c.MaxStalenessMs) * time.Millisecond)
-		if closed < max(oldest, hlc.Timestamp(req.Token)) {
-			fail(r.notLeaseholder())
+		if c.MaxStalenessMs < 0 {
+			fail(&api.InvalidArgumentError{Reason: "a staleness is not negative"})
 			return
 		}
-		serve(closed)
+		closed := r.snapshot().applied.Closed
+		least := max(r.store.clock.Now().AddMillis(-c.MaxStalenessMs), hlc.Timestamp(req.Token))
+		// What is closed here may be too old; then the leaseholder closes as much as was asked for.
+		r.whenClosed(least, func(err error) {
+			if err != nil {
+				fail(err)
+				return
+			}
+			serve(max(closed, least))
+		})
 	case locuspb.ConsistencyLevel_EVENTUAL:
 		serve(0)
 	default:

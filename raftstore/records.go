@@ -106,7 +106,7 @@ func decodeApplied(b []byte) (appliedState, error) {
 	a.Count = d.uvarint()
 	a.Bytes = d.uvarint()
 	a.Records = d.uvarint()
-	return a, d.err
+	return a, d.end("applied state")
 }
 
 func encodeDescriptor(d *topology.Descriptor) []byte { return mustMarshal(api.DescriptorToProto(d)) }
@@ -155,5 +155,5 @@ func decodeGroupMeta(b []byte) (groupMeta, error) {
 		ParentRange: ids.RangeID(d.uvarint()),
 		ParentIndex: ids.Index(d.uvarint()),
 	}
-	return m, d.err
+	return m, d.end("group record")
 }

@@ -326,3 +326,23 @@ func TestSessionTableMatchesItsRecords(t *testing.T) {
 		t.Fatalf("live %d bytes, loaded %d", live.bytes, loaded.bytes)
 	}
 }
+
+// Rule B1: a retry was refused while its first attempt was still on its way through the network. That must not succeed
+// after the client has been told of the refusal.
+func TestB1ARefusedRetryRefusesTheFirstAttempt(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.ok(testRange, put("x", "1"))
+	s := newTestSession(1, c.node(1).clock.Now())
+	first := s.with(1, cas("x", "2", "mine")) // delayed
+	retry := s.with(1, cas("x", "2", "mine"))
+	retry.Session.Retry = true
+	p := c.do(c.leaseholder(testRange), testRange, retry)
+	refused := want[*api.ConditionError](t, "the retry", p.err())
+	c.ok(testRange, put("x", "2")) // now it would succeed
+	c.elect(testRange, 2)
+	q := c.do(c.leaseholder(testRange), testRange, first)
+	again := want[*api.ConditionError](t, "the first attempt", q.err())
+	if string(again.Value) != string(refused.Value) || c.ok(testRange, get("x")).value() != "2" {
+		t.Fatalf("refused with %+v, then with %+v", refused, again)
+	}
+}

@@ -92,7 +92,7 @@ func decodeSessionDelta(b []byte) (sessionDelta, error) {
 		r.Result = slices.Clone(d.bytes())
 		s.Results = append(s.Results, r)
 	}
-	return s, d.err
+	return s, d.end("session record")
 }
 
 func sessionSuffix(id sessionID, base uint64) []byte {

@@ -326,6 +326,9 @@ func commandSize(req *locuspb.Request, limit int) (int, error) {
 			if err := checkRecord(m.Key, m.Value); err != nil {
 				return 0, err
 			}
+			if m.TtlMs < 0 {
+				return 0, &api.InvalidArgumentError{Reason: "a time to live is not negative"}
+			}
 			size += len(m.Key) + len(m.Value) + writeOverhead
 		}
 		if op.Write.DeleteSpan {
