@@ -119,7 +119,7 @@ func (o Options) withDefaults() Options {
 		o.SnapshotRate = 64 << 20
 	}
 	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 80 << 20
+		o.MemTableBytes = 64 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -90,7 +90,7 @@ func forbidden(name, imported string) string {
 		return r.forbidden(dir, strings.TrimSuffix(target, "/"), test)
 	}
 	for _, o := range owners {
-		if below(imported, o.imports) && !below(dir, o.rooms) && !(o.tests && test) && !below(dir, exempt) {
+		if below(imported, o.imports) && !below(dir, o.rooms) && !(o.tests && test) {
 			return fmt.Sprintf("only %s may", strings.Join(o.rooms, ", "))
 		}
 	}

@@ -109,5 +109,3 @@ var owners = []owner{
 	{imports: []string{"github.com/stretchr/testify", "github.com/cockroachdb/datadriven"}, rooms: []string{"raftstore/engine/enginetest"}, tests: true},
 }
 
-// exempt from owners are folders that only name modules.
-var exempt = []string{"internal/deps"}
