@@ -73,7 +73,7 @@ type Options struct {
 	// SnapshotRate bounds the bytes per second of all outgoing snapshots. Default 64 MiB/s.
 	SnapshotRate int64
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
-	// session table twice when it splits. Default 80 MiB.
+	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64
 
 	// Version is what the node calls itself in status and gossip. Default "dev".

@@ -108,4 +108,3 @@ var owners = []owner{
 	{imports: []string{"github.com/anishathalye/porcupine"}, rooms: []string{"bench", "raftstore/storesim"}, tests: true},
 	{imports: []string{"github.com/stretchr/testify", "github.com/cockroachdb/datadriven"}, rooms: []string{"raftstore/engine/enginetest"}, tests: true},
 }
-
