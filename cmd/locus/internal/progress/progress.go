@@ -19,7 +19,7 @@ import (
 const lineEvery = 2 * time.Second
 
 // barWidth leaves room for the name and the numbers in a terminal of 80 columns.
-const barWidth = 72
+const barWidth = 32
 
 // Reporter makes steps that write to one output.
 type Reporter struct {
@@ -115,7 +115,7 @@ func (s *Step) draw(w io.Writer) {
 	s.pool = mpb.New(mpb.WithOutput(w), mpb.WithWidth(barWidth), mpb.WithAutoRefresh())
 	name := mpb.PrependDecorators(decor.Name("  "+s.name+" ", decor.WCSyncSpaceR))
 	if s.total <= 0 {
-		s.bar = s.pool.New(0, mpb.SpinnerStyle().PositionLeft(), name,
+		s.bar = s.pool.New(0, mpb.SpinnerStyle().PositionLeft(), name, mpb.BarWidth(2),
 			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_GO)))
 		return
 	}
