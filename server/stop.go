@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/locuskv/locus/api/locuspb"
@@ -15,6 +14,8 @@ const (
 	// handOverTime bounds how long a stopping node tries to hand its leases to others. What is left is
 	// elected anew, which takes longer but needs nobody's help.
 	handOverTime = 2 * time.Second
+	// handOverPoll is how often a stopping node looks whether others lead; a transfer takes a few milliseconds.
+	handOverPoll = 5 * time.Millisecond
 	// graceTime bounds how long requests under way may take to end.
 	graceTime = time.Second
 	// closeTime bounds the wait for the store's last checkpoint.
@@ -59,29 +60,43 @@ func (n *Node) stop(ctx context.Context) error {
 	return errors.Join(err, n.closeFiles())
 }
 
-// handOver gives the leases of this node's ranges to voters that are up to date.
+// handOver gives the leases of this node's ranges to voters that are up to date, and waits until they lead:
+// a node that ended in the middle of a transfer would leave its range to an election.
 func (n *Node) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	var wg sync.WaitGroup
+	handed := make(map[ids.RangeID]bool)
 	for _, info := range n.store.Ranges() {
 		to, ok := successor(info, n.ident.StoreID)
 		if !ok {
 			continue
 		}
-		wg.Add(1)
+		handed[info.Descriptor.ID] = true
 		n.store.RunOperator(&locuspb.Operator{
 			RangeId: uint64(info.Descriptor.ID), ConfEpoch: info.Descriptor.Epoch.Conf, BoundsEpoch: info.Descriptor.Epoch.Bounds,
 			Step:   &locuspb.Operator_Transfer{Transfer: &locuspb.TransferLease{StoreId: uint64(to)}},
 			Reason: "the node stops",
-		}, func(error) { wg.Done() })
+		}, func(error) {}) // a transfer that was refused shows in who leads
 	}
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
+	tick := time.NewTicker(handOverPoll)
+	defer tick.Stop()
+	for n.leadsAny(handed) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
+}
+
+// leadsAny says whether one of the ranges has no other leader yet.
+func (n *Node) leadsAny(ranges map[ids.RangeID]bool) bool {
+	for _, info := range n.store.Ranges() {
+		if ranges[info.Descriptor.ID] && (info.Leader == 0 || info.Leader == n.ident.StoreID) {
+			return true
+		}
+	}
+	return false
 }
 
 // successor is the store of the active voter that has most of a range's log.
