@@ -114,19 +114,21 @@ func (g *growth) join(ctx context.Context) (*cluster.Node, error) {
 	return n, g.awaitWrites(ctx, time.Now())
 }
 
-// awaitReplicas waits until a node is known to hold replicas.
+// awaitReplicas waits until a node's store votes in a range.
 func (g *growth) awaitReplicas(ctx context.Context, n *cluster.Node) error {
 	return poll(ctx, 2*time.Minute, func() (bool, error) {
-		nodes, err := g.admin.Nodes(ctx)
+		ranges, err := g.admin.Ranges(ctx)
 		if err != nil {
 			return false, err
 		}
-		for _, x := range nodes {
-			if uint64(x.Store) == n.Block().Store && x.Replicas > 0 {
-				return true, nil
+		for _, r := range ranges {
+			for _, x := range r.Replicas {
+				if uint64(x.Store) == n.Block().Store && x.Role == "voter" {
+					return true, nil
+				}
 			}
 		}
-		return false, fmt.Errorf("%s has no replica: %+v", n.Name(), nodes)
+		return false, fmt.Errorf("%s has no replica", n.Name())
 	})
 }
 
