@@ -103,7 +103,7 @@ func TestNodePrintsItsAddresses(t *testing.T) {
 	p := spawn(t, nil, "start", "--insecure", "--listen", "127.0.0.1:0", "--data", t.TempDir())
 	text := make([]byte, 4096)
 	n, err := io.ReadAtLeast(p.out, text, 200)
-	require.NoError(t, err, p.err.String())
+	require.NoError(t, err)
 	for _, want := range []string{" is ready: store 1 of cluster ", "\n  clients   127.0.0.1:", "\n  gossip    127.0.0.1:", "\n  http      http://127.0.0.1:"} {
 		require.Contains(t, string(text[:n]), want)
 	}
