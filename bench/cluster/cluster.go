@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -162,4 +164,17 @@ func (c *Cluster) close() {
 	if err := os.RemoveAll(c.dir); err != nil {
 		c.t.Errorf("removing the cluster's directory: %v", err)
 	}
+}
+
+// Command runs a command of the binary against the cluster, and returns what it printed.
+func (c *Cluster) Command(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, c.o.Binary, args...)
+	cmd.Env = append(os.Environ(), "LOCUS_ADDR="+strings.Join(c.Addrs(), ","))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("cluster: locus %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return out, nil
 }

@@ -43,14 +43,18 @@ func job(t *testing.T, r io.Reader) []flights.Airport {
 	return a.Airports()
 }
 
-func TestSample(t *testing.T) {
+func TestSample(t *testing.T) { check(t, sampleFile(t), 100_000) }
+
+// sampleFile is the bundled file of flights, as a file.
+func sampleFile(t *testing.T) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "sample.csv.gz")
 	sample := flights.Sample()
 	defer sample.Close()
 	text, err := io.ReadAll(sample)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, text, 0o600))
-	check(t, path, 100_000)
+	return path
 }
 
 func TestFile(t *testing.T) {
