@@ -2,6 +2,7 @@ package kill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -21,8 +22,9 @@ type faults struct {
 	rng     *rand.Rand
 	size    size
 
-	done  []fault
-	moves struct {
+	done   []fault
+	pauses int
+	moves  struct {
 		splits, transfers, failed int
 	}
 }
@@ -56,6 +58,9 @@ func (f *faults) run(ctx context.Context) error {
 		}
 		if err := f.kill(ctx, f.victims(i), time.Since(begun)); err != nil {
 			return fmt.Errorf("kill %d: %w", i+1, err)
+		}
+		if err := f.pause(ctx); err != nil {
+			return fmt.Errorf("pause after kill %d: %w", i+1, err)
 		}
 	}
 	return poll(ctx, 10*time.Minute, func() (bool, error) { return f.load.acks.total() >= f.size.writes, nil })
@@ -107,6 +112,54 @@ func (f *faults) kill(ctx context.Context, victims []*cluster.Node, at time.Dura
 	e.most, e.least = f.load.acks.pauses()
 	f.done = append(f.done, e)
 	return nil
+}
+
+// pause stops a node where it is and lets it go on: what it believed before, that it leads among it, may be
+// false by then. Every other time it stays stopped until others have taken writes on all its ranges, and is asked
+// for the newest of them by a client that does not know: the question waits in its socket.
+func (f *faults) pause(ctx context.Context) error {
+	nodes := f.cluster.Nodes()
+	n := nodes[f.rng.IntN(len(nodes))]
+	f.pauses++
+	if f.pauses%2 == 0 {
+		return f.briefly(ctx, n)
+	}
+	sleeper, err := f.load.newSleeper(ctx, f.cluster.Addrs())
+	if err != nil {
+		return err
+	}
+	defer sleeper.close()
+	paused := time.Now()
+	if err := n.Pause(); err != nil {
+		return err
+	}
+	answered := func() {}
+	err = f.awaitWrites(ctx, paused)
+	if err == nil {
+		answered = sleeper.readNewest(ctx)
+		pass(ctx, pollEvery)
+	}
+	if err := errors.Join(err, n.Resume()); err != nil {
+		return err
+	}
+	answered()
+	return f.awaitWrites(ctx, time.Now())
+}
+
+// briefly stops a node for longer than an election takes, or for less.
+func (f *faults) briefly(ctx context.Context, n *cluster.Node) error {
+	paused := time.Now()
+	if err := n.Pause(); err != nil {
+		return err
+	}
+	passed := pass(ctx, f.upTo(f.size.paused))
+	if err := n.Resume(); err != nil {
+		return err
+	}
+	if !passed {
+		return context.Cause(ctx)
+	}
+	return f.awaitWrites(ctx, paused)
 }
 
 func (f *faults) awaitWrites(ctx context.Context, since time.Time) error {
@@ -174,7 +227,7 @@ func (f *faults) moveOnce(ctx context.Context, ks *client.Keyspace, rng *rand.Ra
 // report is a table of the faults.
 func (f *faults) report() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%d kills, %d splits, %d transfers (%d moves failed)\n", len(f.done), f.moves.splits, f.moves.transfers, f.moves.failed)
+	fmt.Fprintf(&out, "%d kills, %d pauses, %d splits, %d transfers (%d moves failed)\n", len(f.done), f.pauses, f.moves.splits, f.moves.transfers, f.moves.failed)
 	fmt.Fprintf(&out, "%9s  %-20s %8s %8s %8s %8s %8s %8s\n", "at", "killed", "down", "serve", "ready", "writes", "pause", "(least)")
 	var most time.Duration
 	for _, e := range f.done {

@@ -16,6 +16,8 @@ type size struct {
 	writes, kills int
 	// between two faults passes up to so much time, and a victim stays dead for up to so much.
 	between, down time.Duration
+	// paused is how long a process is stopped (SIGSTOP) after a kill, at most; elections take one to two seconds.
+	paused time.Duration
 	// movesEvery is how often ranges are split and leases moved beside it all.
 	movesEvery time.Duration
 	// patience is how long a range may take no write before that counts as a failure of its own.
@@ -23,9 +25,15 @@ type size struct {
 }
 
 func sizes() size {
-	s := size{writes: 2000, kills: 3, between: 500 * time.Millisecond, down: 500 * time.Millisecond, movesEvery: time.Second, patience: time.Minute}
+	s := size{
+		writes: 2000, kills: 3, between: 500 * time.Millisecond, down: 500 * time.Millisecond,
+		paused: 2 * time.Second, movesEvery: time.Second, patience: time.Minute,
+	}
 	if *full {
-		s = size{writes: 50_000, kills: 20, between: 3 * time.Second, down: 4 * time.Second, movesEvery: 2 * time.Second, patience: time.Minute}
+		s = size{
+			writes: 50_000, kills: 20, between: 3 * time.Second, down: 4 * time.Second,
+			paused: 5 * time.Second, movesEvery: 2 * time.Second, patience: time.Minute,
+		}
 	}
 	if *kills > 0 {
 		s.kills = *kills
@@ -36,8 +44,9 @@ func sizes() size {
 	return s
 }
 
-// TestKill kills each node in turn, and all three at once, while clients write unique keys, read, call a
-// counter and work on registers. Then everything that clients were told has to be true.
+// TestKill kills each node in turn, and all three at once, and pauses some in between, while clients write
+// unique keys, read, call a counter and work on registers. Then everything that clients were told has to be
+// true.
 func TestKill(t *testing.T) {
 	c := newCluster(t)
 	rng := newRand(t)

@@ -167,6 +167,11 @@ func (w *worker) read(ctx context.Context, _, _ int, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		n = written - 1 // the newest is the one that a stale reader lacks
 	}
+	w.readUnique(ctx, id, n)
+}
+
+// readUnique reads a unique key, which has to be there if its writer was told so.
+func (w *worker) readUnique(ctx context.Context, id, n int) {
 	o, ts := w.load.writers[id].get(n)
 	if o != acknowledged {
 		return
@@ -187,6 +192,32 @@ func (w *worker) read(ctx context.Context, _, _ int, rng *rand.Rand) {
 	}
 	w.session.add(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(item.Timestamp), Name: string(key)})
 	w.load.reads.Add(1)
+}
+
+// sleeper is a client that knows where ranges were led at its making, and learns nothing until it asks.
+type sleeper struct{ *worker }
+
+func (l *load) newSleeper(ctx context.Context, addrs []string) (*sleeper, error) {
+	db, err := client.Open(ctx, client.Options{Addrs: addrs, Timeout: opTimeout})
+	if err != nil {
+		return nil, err
+	}
+	s := &sleeper{&worker{load: l, db: db, ks: db.Keyspace(keyspace)}}
+	s.readNewest(ctx)()
+	return s, nil
+}
+
+func (s *sleeper) close() { _ = s.db.Close() } // only reads can be under way
+
+// readNewest begins to read the newest key of each writer; wait returns after the answers.
+func (s *sleeper) readNewest(ctx context.Context) (wait func()) {
+	var wg sync.WaitGroup
+	for id, w := range s.load.writers {
+		if n := w.len(); n > 0 {
+			wg.Go(func() { s.readUnique(ctx, id, n-1) })
+		}
+	}
+	return wg.Wait
 }
 
 // counterLog is what callers of one counter were told.
