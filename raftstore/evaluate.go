@@ -80,13 +80,11 @@ func (b *batch) command(c *command) {
 		}
 	default:
 		resp.Timestamp, resp.Place = uint64(b.entry.TS), uint32(len(b.answers))
-		if len(writes) > 0 {
+		// A retry that found nothing to do is remembered like a refused one: an earlier attempt may still arrive, and
+		// must not find something after the client was told that there was nothing.
+		if len(writes) > 0 || sess.GetRetry() {
 			b.add(writes)
-			var result []byte
-			if call, ok := resp.Result.(*locuspb.Response_Call); ok {
-				result = mustMarshal(call.Call)
-			}
-			b.remember(sess, resultApplied, result)
+			b.remember(sess, resultApplied, resultOf(resp))
 		}
 	}
 	b.settle(c, resp)
@@ -148,18 +146,28 @@ func (b *batch) repeat(c *command, prior *sessionResult) {
 	case prior.Kind == resultRefused:
 		resp.Error = &locuspb.Error{}
 		err = proto.Unmarshal(prior.Result, resp.Error)
-	case len(prior.Result) > 0:
+	case c.req.GetCall() != nil:
 		call := &locuspb.CallResponse{}
 		err = proto.Unmarshal(prior.Result, call)
 		resp.Result = &locuspb.Response_Call{Call: call}
 	default:
-		resp.Result = &locuspb.Response_Write{Write: &locuspb.WriteResponse{}}
+		write := &locuspb.WriteResponse{}
+		err = proto.Unmarshal(prior.Result, write)
+		resp.Result = &locuspb.Response_Write{Write: write}
 	}
 	if err != nil {
 		b.failed = fmt.Errorf("raftstore: session result of range %s: %w", b.q.r.id, err)
 		return
 	}
 	b.settle(c, resp)
+}
+
+// resultOf is what a session keeps of an answer.
+func resultOf(resp *locuspb.Response) []byte {
+	if call := resp.GetCall(); call != nil {
+		return mustMarshal(call)
+	}
+	return mustMarshal(resp.GetWrite())
 }
 
 // remember adds a command's result to its session.
@@ -197,7 +205,8 @@ func (b *batch) finish() {
 	for _, id := range b.order {
 		b.entry.Local = append(b.entry.Local, b.q.sessions.record(id, b.entry.Base, b.deltas[id])...)
 	}
-	if len(b.entry.Data) > 0 {
+	// A full table refuses every command: then there are no writes to go with, and the room is made all the same.
+	if len(b.entry.Data) > 0 || b.q.sessions.bytes > b.q.r.store.opts.MaxSessionBytes {
 		b.entry.Local = append(b.entry.Local, b.q.sessions.expire(b.entry.TS, b.q.r.store.clock.MaxOffset())...)
 	}
 }

@@ -65,7 +65,8 @@ func (v *view) get(key []byte) (record, bool, error) {
 		if w.Delete || (w.Expires != 0 && w.Expires <= v.at) {
 			return record{}, false, nil
 		}
-		return record{Key: key, Value: w.Value, TS: w.ts, Expires: w.Expires}, true, nil
+		// A copy, as the engine's is: the entry is not encoded yet.
+		return record{Key: key, Value: bytes.Clone(w.Value), TS: w.ts, Expires: w.Expires}, true, nil
 	}
 	raw, _, found, err := v.engine.Get(dataKey(key), v.seq)
 	if err != nil || !found {

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"container/list"
 	"encoding/binary"
 	"fmt"
@@ -46,7 +47,7 @@ type resultKind uint8
 const (
 	// resultLost: it was applied, and its result was too large to keep.
 	resultLost resultKind = 0
-	// resultApplied: it was applied; Result is a call's CallResponse, empty for a write.
+	// resultApplied: it was applied; Result is a call's CallResponse or a write's WriteResponse.
 	resultApplied resultKind = 1
 	// resultRefused: it did nothing, and Result is the Error. Refusals are remembered where an earlier attempt may
 	// still be on its way: it must not succeed after the client was told of the refusal.
@@ -154,7 +155,20 @@ func loadSessions(e engine.Engine, id ids.RangeID, seq ids.Seq) (*sessionTable, 
 		}
 		t.add(sid, base, &delta)
 	}
+	t.sortByUse()
 	return t, it.Err()
+}
+
+// sortByUse restores the order of a table that was read in the order of ids.
+func (t *sessionTable) sortByUse() {
+	all := make([]*session, 0, len(t.sessions))
+	for e := t.byUse.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*session))
+	}
+	slices.SortStableFunc(all, func(a, b *session) int { return cmp.Compare(a.lastUse, b.lastUse) })
+	for _, s := range all {
+		t.byUse.MoveToBack(s.element)
+	}
 }
 
 // get finds or makes a session.
