@@ -257,7 +257,7 @@ func (r *Replica) maybeTakeOffice() {
 	took := false
 	var term ids.Term
 	r.update(func(s *replicaState) {
-		if s.isLeader && !s.leaseholder && s.applied.Term == s.term {
+		if s.isLeader && !s.leaseholder && !s.gone && s.applied.Term == s.term {
 			s.leaseholder, took, term = true, true, s.term
 		}
 	})
@@ -350,12 +350,15 @@ func (r *Replica) tick() {
 // leaveJoint proposes to leave a joint configuration, which this package never leaves by itself.
 func (r *Replica) leaveJoint() {
 	s := r.snapshot()
-	if !s.leaseholder || s.desc == nil || !s.desc.Joint() || !r.seq.idle() {
+	if !s.leaseholder || s.desc == nil || !s.desc.Joint() || r.raft.leaving {
 		return
 	}
+	r.raft.leaving = true // in the queue, behind what waits there: a busy range is never idle
 	r.seq.submit(&command{
 		change: &descriptorChange{epoch: s.desc.Epoch, build: leaveJointDescriptor},
-		done:   func(*locuspb.Response) {},
+		done: func(*locuspb.Response) {
+			r.post(raftInput{run: func() { r.raft.leaving = false }})
+		},
 	})
 }
 
@@ -410,6 +413,7 @@ func (r *Replica) ingestDone() {
 		return
 	}
 	r.raft.ingesting = false
+	r.raft.reads.release(r, r.snapshot().applied.Index)
 	blocked := r.raft.blocked
 	r.raft.blocked = nil
 	for i, t := range blocked {

@@ -79,7 +79,7 @@ func replaceVoters(promote, remove []uint64) buildFunc {
 			return nil, nil, &api.RetryError{Reason: "a replica change is under way"}
 		}
 		n := d.Clone()
-		voterChanges := 0
+		voterChanges, learnerChanges := 0, 0
 		for i := range n.Replicas {
 			rep := &n.Replicas[i]
 			id := uint64(rep.ID)
@@ -101,10 +101,19 @@ func replaceVoters(promote, remove []uint64) buildFunc {
 			}
 		}
 		n.Replicas = slices.DeleteFunc(n.Replicas, func(r topology.Replica) bool {
-			return r.Role == topology.Learner && slices.Contains(remove, uint64(r.ID))
+			gone := r.Role == topology.Learner && slices.Contains(remove, uint64(r.ID))
+			if gone {
+				learnerChanges++
+			}
+			return gone
 		})
-		if voterChanges == 1 { // simple
+		// Raft makes more than one change at once a joint configuration of its own: the descriptor must say so too. Of
+		// learners alone it can't, and no change at all would mean to leave one.
+		switch {
+		case voterChanges == 1 && learnerChanges == 0: // simple
 			finishJoint(n)
+		case voterChanges == 0 && learnerChanges != 1:
+			return nil, nil, refuse("a step without a voter of range %s removes one learner, not %d", d.ID, learnerChanges)
 		}
 		if len(n.Voters()) == 0 {
 			return nil, nil, refuse("range %s would have no voter left", d.ID)

@@ -202,6 +202,7 @@ type raftState struct {
 	// reset is the highest generation whose sequencer must start again.
 	reset     uint64
 	idleTicks int
+	leaving   bool // a command to leave the joint configuration is under way
 	campaigns int
 	stopped   bool
 }
@@ -213,7 +214,8 @@ const maxInbox = 4096
 func (r *Replica) post(in raftInput) {
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
-	if in.message != nil && len(r.inbox.inputs) >= maxInbox && !raft.IsLocalMsg(in.message.GetType()) {
+	// What the storage answers to this replica itself is never dropped: Raft does not ask again.
+	if in.message != nil && len(r.inbox.inputs) >= maxInbox && in.message.GetFrom() != uint64(r.self) && !raft.IsLocalMsg(in.message.GetType()) {
 		return
 	}
 	r.inbox.inputs = append(r.inbox.inputs, in)
