@@ -74,8 +74,11 @@ func (h *holds) release(seq ids.Seq) {
 // sample notes that the store was at seq at a time.
 func (h *holds) sample(now hlc.Timestamp, seq ids.Seq) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.window); n > 0 && h.window[n-1].seq == seq {
+		return // an idle store takes no checkpoints, which trim the window
+	}
 	h.window = append(h.window, sample{ts: now, seq: seq})
-	h.mu.Unlock()
 }
 
 // checkpointed says that a checkpoint at seq, which names a discard sequence, is durable.

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -151,6 +152,7 @@ func (q *sequencer) step() {
 	if !ok {
 		return
 	}
+	defer q.r.store.holds.release(v.seq)
 	cmds, more := q.take()
 	if len(cmds) == 0 {
 		return
@@ -161,7 +163,7 @@ func (q *sequencer) step() {
 	}
 }
 
-// begin fixes the view of an evaluation in one step: role, bounds and visible sequence (rule A4).
+// begin fixes the view of an evaluation in one step: role, bounds and visible sequence (rule A4). The sequence is held.
 func (q *sequencer) begin() (*view, *topology.Descriptor, bool) {
 	r := q.r
 	r.mu.RLock()
@@ -176,7 +178,8 @@ func (q *sequencer) begin() (*view, *topology.Descriptor, bool) {
 	if q.sessions == nil { // first evaluation in office, or after a reset
 		q.base, q.lastTS, q.closed = s.applied.Count, max(s.applied.TS, s.applied.Closed), s.applied.Closed
 	}
-	return &view{engine: r.store.engine, seq: s.visible, overlay: q.overlay}, s.desc, true
+	// The discard sequence may have passed what an idle range shows, and must not pass what is being read.
+	return &view{engine: r.store.engine, seq: r.store.holds.acquire(s.visible), overlay: q.overlay}, s.desc, true
 }
 
 // take removes the commands of the next batch from the queue: a descriptor change alone, others until the
@@ -213,12 +216,7 @@ func (q *sequencer) take() (cmds []*command, more bool) {
 func (q *sequencer) putBack(cmds []*command) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.mu.open {
-		for _, c := range cmds {
-			defer c.fail(&api.RetryError{Reason: "leader changed"})
-		}
-		return
-	}
+	invariant.Check(q.mu.open, "range %s: evaluated out of office", q.r.id) // only the evaluation's own queue closes it
 	q.mu.waiting = append(append([]*command(nil), cmds...), q.mu.waiting...)
 	for _, c := range cmds {
 		q.mu.bytes += c.bytes
@@ -289,11 +287,15 @@ func (q *sequencer) answerUnwritten(b *batch) {
 	q.mu.inflight = append(q.mu.inflight, f)
 	q.mu.Unlock()
 	q.r.confirmLeadership(func(err error) {
-		if err != nil {
-			return // the loss of leadership fails everything in flight
-		}
 		q.mu.Lock()
 		f.read = true
+		if err != nil && slices.Contains(q.mu.inflight, f) {
+			// Nothing was written. If leadership was lost, everything in flight fails; if there were too many readers,
+			// only this batch does.
+			for i := range f.answers {
+				f.answers[i].resp = &locuspb.Response{Error: api.ToProto(err)}
+			}
+		}
 		answers := q.popLocked()
 		q.mu.Unlock()
 		q.r.store.acknowledge(answers)
@@ -333,7 +335,7 @@ func (q *sequencer) onAccepted(term ids.Term, base uint64) []answer {
 // start takes office: commands are accepted and evaluated from the range's applied state.
 func (q *sequencer) start(term ids.Term) {
 	q.queue.Post(func() {
-		if term < q.term {
+		if term < q.term || q.r.snapshot().gone { // a removed replica's last stop may have come before this
 			return
 		}
 		q.giveUp(&api.RetryError{Reason: "new leader"})
@@ -372,6 +374,7 @@ func (q *sequencer) reset(generation uint64, last ids.Index) {
 		if generation < q.generation {
 			return
 		}
+		q.generation = max(q.generation, generation) // the Raft side takes nothing of it any more
 		q.giveUp(&api.RetryError{Reason: "proposal dropped"})
 		q.resumeAt = last
 		q.schedule()
