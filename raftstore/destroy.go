@@ -12,6 +12,11 @@ import (
 // RemoveReplica is the placement driver's word that this store's replica of a range was removed: replicas with
 // ids below next never act again.
 func (s *Store) RemoveReplica(id ids.RangeID, next ids.ReplicaID) {
+	if s.replaying(id) != 0 {
+		// A split that this replica once applied, and recovery undid, must be applied again first: the child's votes and
+		// entries are in the log. Whoever says that the replica was removed will say it again.
+		return
+	}
 	if r := s.replica(id); r != nil && r.self < next {
 		s.applier.run(func() { s.destroy(r, next) })
 	}

@@ -40,6 +40,8 @@ func (r *Replica) startIngest(t *appendTask) {
 		r.store.fatal(fmt.Errorf("raftstore: range %s: Raft asks for a snapshot that was not received", r.id))
 		return
 	}
+	// From here on the replica takes no other snapshot and gives up no part of its span (see claim).
+	r.update(func(s *replicaState) { s.ingesting = true })
 	a := r.store.applier
 	a.run(func() { a.whenNoIngest(func() { a.beginIngest(r, t, in) }) })
 }
@@ -54,6 +56,11 @@ func (a *applier) whenNoIngest(f func()) {
 }
 
 func (a *applier) beginIngest(r *Replica, t *appendTask, in *incomingSnapshot) {
+	if r.snapshot().gone {
+		// Removed meanwhile: its wipe would not know of what came now.
+		a.s.removeFile(in.path)
+		return
+	}
 	chunk, err := func() ([]byte, error) {
 		f, err := a.s.openSnapshotFile(in.path)
 		if err != nil {
@@ -71,12 +78,9 @@ func (a *applier) beginIngest(r *Replica, t *appendTask, in *incomingSnapshot) {
 		a.s.fatal(err)
 		return
 	}
-	r.update(func(s *replicaState) {
-		s.ingesting = true
-		if s.desc != nil {
-			g.wipe = append(g.wipe, dataSpan(s.desc.Span))
-		}
-	})
+	if old := r.apply.desc; old != nil {
+		g.wipe = append(g.wipe, dataSpan(old.Span))
+	}
 	g.wipe = append(g.wipe, dataSpan(g.desc.Span), localSpan(r.id, suffixSession))
 	flag := &locuspb.IngestFlag{SnapshotId: in.head.Id, Index: in.head.Index, Term: in.head.Term}
 	g.put(engine.Op{Key: localKey(r.id, suffixIngest), Value: mustMarshal(flag)})

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"math"
+	"sync"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
@@ -95,7 +96,7 @@ func (r *Replica) read(req *locuspb.Request, done func(*locuspb.Response)) {
 	fail := func(err error) { done(&locuspb.Response{Error: api.ToProto(err)}) }
 	c := req.Consistency
 	serve := func(ts hlc.Timestamp) {
-		r.store.exec.Go(QueueRead, func() { r.serve(req, ts, done) })
+		r.store.exec.Go(QueueRead, func() { r.serve(req, ts, false, done) })
 	}
 	switch c.GetLevel() {
 	case locuspb.ConsistencyLevel_LINEARIZABLE:
@@ -155,8 +156,8 @@ func (r *Replica) whenClosed(ts hlc.Timestamp, f func(error)) {
 	}
 }
 
-// serve reads, on a reader's worker.
-func (r *Replica) serve(req *locuspb.Request, ts hlc.Timestamp, done func(*locuspb.Response)) {
+// serve reads, on a reader's worker. settled: the log says already what had expired when the read began.
+func (r *Replica) serve(req *locuspb.Request, ts hlc.Timestamp, settled bool, done func(*locuspb.Response)) {
 	if r.store.stopped() {
 		done(&locuspb.Response{Error: api.ToProto(&api.UnavailableError{Reason: "the store is stopping"})})
 		return
@@ -182,15 +183,16 @@ func (r *Replica) serve(req *locuspb.Request, ts hlc.Timestamp, done func(*locus
 		return
 	}
 	resp.Timestamp = uint64(v.at)
-	if ts == 0 && expiry != 0 && req.Consistency.GetLevel() == locuspb.ConsistencyLevel_LINEARIZABLE {
+	if ts == 0 && !settled && expiry != 0 && req.Consistency.GetLevel() == locuspb.ConsistencyLevel_LINEARIZABLE {
 		if now := r.store.clock.Now(); expiry <= now {
-			// By the clock the value has expired, by the log it has not: the log decides (rule C7).
+			// By the clock the value has expired, by the log it has not: the log decides (rule C7). Once: what expires
+			// while the read goes on, it may see.
 			r.whenClosed(now, func(err error) {
 				if err != nil {
 					done(&locuspb.Response{Error: api.ToProto(err)})
 					return
 				}
-				r.store.exec.Go(QueueRead, func() { r.serve(req, 0, done) })
+				r.store.exec.Go(QueueRead, func() { r.serve(req, 0, true, done) })
 			})
 			return
 		}
@@ -279,10 +281,13 @@ func (v *reading) packed(o engine.ScanOptions) (engine.ScanResult, error) {
 }
 
 // openView is a reading that outlives the request, for functions.
-type openView struct{ *reading }
+type openView struct {
+	*reading
+	once *sync.Once
+}
 
 func (o openView) Timestamp() hlc.Timestamp { return o.at }
-func (o openView) Close()                   { o.release() }
+func (o openView) Close()                   { o.once.Do(o.release) } // twice would end another reader's hold
 
 func (o openView) Get(key []byte) ([]byte, bool, error) {
 	if !o.desc.Span.Contains(key) {

@@ -22,11 +22,13 @@ type readWaiter struct {
 // readRounds shares ReadIndex rounds between readers: one round is under way, whoever comes meanwhile waits
 // for the next, because a round only covers what was asked before it began. It belongs to the Raft side.
 type readRounds struct {
-	next     []*readWaiter
-	current  []*readWaiter
-	id       uint64 // of the round under way; unique in the life of the process: a reused one could be answered by an old round
-	asked    int    // ticks since it was asked
-	underWay bool
+	next    []*readWaiter
+	current []*readWaiter
+	// first and id are the ids of the round under way: it is asked again under a fresh one, and the answer to any will
+	// do. They are unique in the life of the process: a reused one could be answered by an old round.
+	first, id uint64
+	asked     int // ticks since it was asked
+	underWay  bool
 	// applying wait for their index to be applied, in order of the index.
 	applying []*readWaiter
 }
@@ -67,6 +69,7 @@ func (q *readRounds) advance(r *Replica) {
 	q.current, q.next = q.next, nil
 	q.underWay = true
 	q.ask(r)
+	q.first = q.id
 }
 
 // kick lets a new leaseholder's readers begin.
@@ -92,7 +95,10 @@ func (q *readRounds) tick(r *Replica) {
 
 // confirmed ends the round: its readers go on once its index is applied.
 func (q *readRounds) confirmed(r *Replica, rs raft.ReadState) {
-	if !q.underWay || len(rs.RequestCtx) != 8 || binary.LittleEndian.Uint64(rs.RequestCtx) != q.id {
+	if !q.underWay || len(rs.RequestCtx) != 8 {
+		return
+	}
+	if id := binary.LittleEndian.Uint64(rs.RequestCtx); id < q.first || id > q.id {
 		return // a round that was given up
 	}
 	done := q.current

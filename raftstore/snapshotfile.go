@@ -163,7 +163,9 @@ func (k *snapshotSink) Finish() error {
 	in := &incomingSnapshot{path: k.path, head: k.head}
 	r := k.r
 	r.post(raftInput{run: func() {
-		if r.raft.stopped {
+		// While this one was on its way another may have been accepted, or the span may have become another range's.
+		span := api.SpanFromProto(in.head.Descriptor_.GetSpan())
+		if r.raft.stopped || r.store.claim(r, span) != nil {
 			r.store.removeFile(in.path)
 			return
 		}

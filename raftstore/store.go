@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -157,18 +158,23 @@ func (s *Store) replaying(parent ids.RangeID) ids.Index {
 	return index
 }
 
-// claim reserves a span for a replica, unless anything else on this store has a part of it.
+// claim reserves a span for a replica, unless anything else on this store has a part of it, or a snapshot of the
+// replica, whose span that may be, is being ingested.
 func (s *Store) claim(r *Replica, span keys.Span) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other, ok := s.overlapLocked(r.id, span); ok {
 		return &api.RetryError{Reason: "the span overlaps range " + other.String() + " on this store"}
 	}
+	busy := false
 	r.update(func(st *replicaState) {
-		if st.desc == nil {
+		if busy = st.ingesting || st.gone; !busy && st.desc == nil {
 			st.reserved = span
 		}
 	})
+	if busy {
+		return &api.RetryError{Reason: "the replica is being restored or removed"}
+	}
 	return nil
 }
 
@@ -384,7 +390,7 @@ func (s *Store) OpenView(id ids.RangeID, boundsEpoch uint64, ts hlc.Timestamp, d
 				done(nil, err)
 				return
 			}
-			done(openView{v}, nil)
+			done(openView{v, new(sync.Once)}, nil)
 		})
 	}
 	if ts == 0 {
@@ -543,6 +549,11 @@ func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, err
 	if !creates || env.Span == nil || wiping || dormant {
 		return nil, gone
 	}
+	if g, ok := s.log.Group(id); ok {
+		if m, err := decodeGroupMeta(g.Meta); err == nil && m.Replica > self {
+			return nil, gone // a late message: what the newer replica voted is not forgotten for it
+		}
+	}
 	span := api.SpanFromProto(env.Span)
 	if other, ok := s.overlapLocked(id, span); ok {
 		return nil, &api.RetryError{Reason: "the span overlaps range " + other.String() + " on this store"}
@@ -592,10 +603,10 @@ func (st *replicaState) notePeer(env *locuspb.RaftEnvelope) {
 			return
 		}
 	}
-	if st.peers == nil {
-		st.peers = make(map[ids.ReplicaID]ids.StoreID)
-	}
-	st.peers[from] = store
+	peers := make(map[ids.ReplicaID]ids.StoreID, len(st.peers)+1) // a new one: copies of the state share the old
+	maps.Copy(peers, st.peers)
+	peers[from] = store
+	st.peers = peers
 }
 
 // checkSender tells a replica that was removed, and does not know, that it is gone: the descriptor here, applied
