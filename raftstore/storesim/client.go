@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -33,6 +34,10 @@ type Client struct {
 	process int
 	ctr     []byte
 	Counted struct{ Done, Unknown int }
+	// ttlKeys are written with a time to live, and read.
+	ttlKeys [][]byte
+	// seen is the highest timestamp that this client wrote, or whose value it read.
+	seen hlc.Timestamp
 }
 
 // Event is one operation on one key.
@@ -47,6 +52,9 @@ type input struct {
 	value    string
 	expected string // cas
 }
+
+// writes says whether the operation writes a register.
+func (i *input) writes() bool { return i.kind == "put" || i.kind == "delete" || i.kind == "cas" }
 
 type output struct {
 	value   string // get; "" is missing
@@ -80,17 +88,32 @@ func (cl *Client) next() {
 	cl.busy = true
 	cl.c.Stats.Operations++
 	w := cl.c.W
-	in, req, key := cl.draw()
-	begin := w.Now()
-	_, err := cl.core.Submit(w.Now(), clientcore.Op{
-		Request: req, Deadline: w.Now() + 8*time.Second,
-		Tag: func(d clientcore.Done) { cl.finished(in, key, begin, d) },
-	})
-	if err != nil {
-		cl.c.violate(fmt.Errorf("client %d: submit: %w", cl.id, err))
+	switch x := w.Rand.IntN(100); {
+	case x < 4:
+		cl.snapshot()
+		return
+	case x < 9:
+		cl.stale()
+		return
+	case x < 18:
+		cl.expiring()
 		return
 	}
-	cl.effects()
+	in, req, key := cl.draw()
+	op := &operation{in: in, key: key, begin: w.Now(), seen: cl.seen}
+	if in.writes() {
+		op.entry = cl.c.ledger.begin(&written{key: string(key), value: in.value, deleted: in.kind == "delete", begin: op.begin})
+	}
+	cl.submit(clientcore.Op{Request: req}, func(d clientcore.Done) { cl.finished(op, d) })
+}
+
+// operation is one of the register's or the counter's.
+type operation struct {
+	in    input
+	key   []byte
+	begin time.Duration
+	seen  hlc.Timestamp // by the client, when it began
+	entry *written      // of a write
 }
 
 // draw chooses an operation.
@@ -98,6 +121,9 @@ func (cl *Client) draw() (input, *locuspb.Request, []byte) {
 	w := cl.c.W
 	key := cl.keys[w.Rand.IntN(len(cl.keys))]
 	value := fmt.Sprintf("c%d-%d", cl.id, cl.left)
+	if w.Chance(0.2) { // of all sizes, so that a large proposal may be dropped and a small one after it be taken
+		value += strings.Repeat(".", w.Rand.IntN(1000))
+	}
 	mutation := func(m *locuspb.Mutation, conds ...*locuspb.Condition) *locuspb.Request {
 		m.Key = key
 		return &locuspb.Request{Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{Mutations: []*locuspb.Mutation{m}, Conditions: conds}}}
@@ -139,15 +165,19 @@ func (cl *Client) lastSeen(key []byte) string {
 }
 
 // finished records how an operation ended.
-func (cl *Client) finished(in input, key []byte, begin time.Duration, d clientcore.Done) {
-	w := cl.c.W
-	w.Note(fmt.Sprint("done ", cl.id, in.kind, d.Err))
+func (cl *Client) finished(op *operation, d clientcore.Done) {
+	in, w := op.in, cl.c.W
+	if op.entry != nil {
+		cl.settled(op.entry, d, op.seen)
+	}
 	out := output{}
 	var cond *api.ConditionError
 	read := in.kind == "get"
 	switch {
 	case d.Err == nil && read:
 		out.value = string(d.Response.GetGet().GetValue())
+		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, d.Response.GetGet(), "linearizable get")
+		cl.seen = max(cl.seen, hlc.Timestamp(d.Response.GetGet().GetTimestamp()))
 	case d.Err == nil:
 		out.ok, out.ts = true, hlc.Timestamp(d.Response.Timestamp)
 	case errors.As(d.Err, &cond):
@@ -164,6 +194,9 @@ func (cl *Client) finished(in input, key []byte, begin time.Duration, d clientco
 	case in.kind == "count":
 		if d.Err == nil {
 			cl.Counted.Done++
+			at := stamp{hlc.Timestamp(d.Response.Timestamp), d.Response.Place}
+			cl.c.ledger.counted(at, op.begin, w.Now(), op.seen)
+			cl.seen = max(cl.seen, at.ts)
 		} else if out.unknown {
 			cl.Counted.Unknown++
 		}
@@ -173,15 +206,14 @@ func (cl *Client) finished(in input, key []byte, begin time.Duration, d clientco
 		if out.unknown {
 			end = 1 << 62
 		}
-		cl.History = append(cl.History, Event{Key: string(key), Op: porcupine.Operation{
-			ClientId: cl.process, Input: in, Call: int64(begin), Output: out, Return: end,
+		cl.History = append(cl.History, Event{Key: string(op.key), Op: porcupine.Operation{
+			ClientId: cl.process, Input: in, Call: int64(op.begin), Output: out, Return: end,
 		}})
 		if out.unknown {
 			cl.process += 1000 // an operation of unknown end never ends: its process is another from now on
 		}
 	}
-	cl.busy = false
-	w.After(w.Between(0, cl.think), "client", cl.next)
+	cl.rest()
 }
 
 func uncertain(err error) bool {

@@ -55,6 +55,9 @@ type Cluster struct {
 	Violation error
 	Stats     Stats
 	logger    *slog.Logger
+	// ledger is what the clients wrote and saw; past are timestamps that were fresh not long ago.
+	ledger *ledger
+	past   []hlc.Timestamp
 }
 
 type leaderKey struct {
@@ -88,7 +91,7 @@ type Node struct {
 func New(w *sim.World, n int, f Faults, logger *slog.Logger) (*Cluster, error) {
 	c := &Cluster{
 		W: w, Faults: f, cut: make(map[[2]ids.StoreID]bool), nextRange: uint64(raftstore.TailRange) + 1,
-		leaders: make(map[leaderKey]ids.StoreID), logger: logger,
+		leaders: make(map[leaderKey]ids.StoreID), logger: logger, ledger: newLedger(),
 	}
 	for i := range n {
 		node := &Node{c: c, ID: ids.StoreID(i + 1), files: vfs.NewMemory(), eng: engine.NewMemory(engine.Limits{})}
@@ -141,6 +144,7 @@ func (n *Node) Start() error {
 		OnFatal: func(err error) { n.c.violate(fmt.Errorf("store %s stopped: %w", n.ID, err)) },
 		// Small bounds, so that a short run meets them.
 		RetainedEntries: 20, CheckpointTicks: 40, MaxLagBytes: 64 << 10, MaxEntryCommands: 8, Retention: 20 * time.Second,
+		MaxUncommittedBytes: 2 << 10,
 	})
 	if err != nil {
 		return fmt.Errorf("store %s: %w", n.ID, err)

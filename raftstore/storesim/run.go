@@ -9,6 +9,8 @@ import (
 	mrand "math/rand/v2"
 	"time"
 
+	"github.com/anishathalye/porcupine"
+
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/clientcore"
 	"github.com/locuskv/locus/internal/ids"
@@ -95,7 +97,11 @@ func (r *run) play() error {
 	}
 	r.counter = layout.Encode([]byte("key-00-counter"))
 	for i := range r.Clients {
-		r.clients = append(r.clients, NewClient(c, i+1, r.Ops, 2*r.Chaos/time.Duration(r.Ops), r.keys, r.counter))
+		cl := NewClient(c, i+1, r.Ops, 2*r.Chaos/time.Duration(r.Ops), r.keys, r.counter)
+		for _, k := range []string{"key-00-ttl", "key-02-ttl", "key-04-ttl"} {
+			cl.ttlKeys = append(cl.ttlKeys, layout.Encode([]byte(k)))
+		}
+		r.clients = append(r.clients, cl)
 	}
 	r.chaos = true
 	r.drive()
@@ -152,15 +158,41 @@ func (r *run) settle() error {
 	if err := r.equal(); err != nil {
 		return err
 	}
+	for _, key := range r.keys { // what was acknowledged is there (I6)
+		if err := r.lastRead(key); err != nil {
+			return err
+		}
+	}
 	final, err := r.read(r.counter)
 	if err != nil {
 		return err
 	}
-	return Check(r.clients, Counter(final))
+	if err := Check(r.clients, Counter(final.GetValue())); err != nil {
+		return err
+	}
+	unknown := 0
+	for _, cl := range r.clients {
+		unknown += cl.Counted.Unknown
+	}
+	return c.ledger.judge(string(r.counter), unknown)
+}
+
+// lastRead makes a key's value at rest the last operation of its history.
+func (r *run) lastRead(key []byte) error {
+	begin := r.c.W.Now()
+	g, err := r.read(key)
+	if err != nil {
+		return err
+	}
+	cl := r.clients[0]
+	cl.History = append(cl.History, Event{Key: string(key), Op: porcupine.Operation{
+		ClientId: 0, Input: input{kind: "get"}, Call: int64(begin), Output: output{value: string(g.GetValue())}, Return: int64(r.c.W.Now()),
+	}})
+	return nil
 }
 
 // read gets a key through a fresh client.
-func (r *run) read(key []byte) ([]byte, error) {
+func (r *run) read(key []byte) (*locuspb.GetResponse, error) {
 	cl := NewClient(r.c, 9999, 0, 0, nil, nil)
 	cl.busy = true
 	var done *clientcore.Done
@@ -181,7 +213,7 @@ func (r *run) read(key []byte) ([]byte, error) {
 	if done.Err != nil {
 		return nil, done.Err
 	}
-	return done.Response.GetGet().GetValue(), nil
+	return done.Response.GetGet(), nil
 }
 
 // replicated says whether every range has its voters, no more, and no change under way.
