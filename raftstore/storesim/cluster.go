@@ -129,7 +129,7 @@ func (n *Node) openLog() (raftlog.Log, error) {
 
 // Start opens the store and lets it run.
 func (n *Node) Start() error {
-	n.life = n.c.W.NewLife(nil)
+	n.life = n.c.W.NewLife(n.delays())
 	l, err := n.openLog()
 	if err != nil {
 		return fmt.Errorf("store %s: %w", n.ID, err)
@@ -152,6 +152,30 @@ func (n *Node) Start() error {
 	n.Store = store
 	n.tick(life)
 	return nil
+}
+
+// delays draws how slow a life's parts are. Slow disks and slow applying stretch the moments between two steps in which a
+// crash tells whether their order matters.
+func (n *Node) delays() func(kind string) time.Duration {
+	w := n.c.W
+	longest := map[string]time.Duration{}
+	for _, k := range []struct {
+		kind string
+		of   [3]time.Duration
+	}{
+		{"log", [3]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond}},
+		{"apply", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 10 * time.Millisecond}},
+		{"disk", [3]time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 300 * time.Millisecond}},
+		{"read", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 5 * time.Millisecond}},
+	} {
+		longest[k.kind] = k.of[w.Rand.IntN(3)]
+	}
+	return func(kind string) time.Duration {
+		if w.Chance(0.005) {
+			return w.Between(time.Millisecond, 20*time.Millisecond)
+		}
+		return w.Between(0, max(longest[kind], 100*time.Microsecond))
+	}
 }
 
 func (n *Node) wall() time.Time { return epoch.Add(n.c.W.Now() + n.skew) }
