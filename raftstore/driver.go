@@ -237,7 +237,9 @@ func (r *Replica) roleChanged() {
 			s.leaseholder = false
 		}
 		s.term, s.leader, s.isLeader = term, lead, leads
-		s.transferring = false
+		if was || began || !leads {
+			s.transferring = false
+		}
 		if !leads {
 			s.progress = nil
 		}

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,6 +59,7 @@ func (b *batch) command(c *command) {
 	if sess != nil {
 		prior, err := b.q.sessions.check(sess, b.entry.TS, b.q.r.store.clock.MaxOffset(), b.q.r.store.opts.MaxSessionBytes)
 		if err != nil {
+			b.release(sess, err)
 			c.fail(err)
 			return
 		}
@@ -162,6 +164,30 @@ func (b *batch) repeat(c *command, prior *sessionResult) {
 	b.settle(c, resp)
 }
 
+// release makes room in a full table: the refused command's floor says which results its client no longer waits for.
+func (b *batch) release(p *locuspb.Session, refused error) {
+	var full *api.OverloadedError
+	if errors.As(refused, &full) && b.q.sessions.frees(sessionID(p.Id), p.Floor) {
+		d := b.delta(sessionID(p.Id))
+		d.Floor = max(d.Floor, p.Floor)
+		b.bytes += sessionOverhead
+	}
+}
+
+// delta is what the batch adds to a session.
+func (b *batch) delta(id sessionID) *sessionDelta {
+	d := b.deltas[id]
+	if d == nil {
+		if b.deltas == nil {
+			b.deltas = make(map[sessionID]*sessionDelta)
+		}
+		d = &sessionDelta{TS: b.entry.TS}
+		b.deltas[id] = d
+		b.order = append(b.order, id)
+	}
+	return d
+}
+
 // resultOf is what a session keeps of an answer.
 func resultOf(resp *locuspb.Response) []byte {
 	if call := resp.GetCall(); call != nil {
@@ -175,16 +201,7 @@ func (b *batch) remember(p *locuspb.Session, kind resultKind, result []byte) {
 	if p == nil {
 		return
 	}
-	id := sessionID(p.Id)
-	d := b.deltas[id]
-	if d == nil {
-		if b.deltas == nil {
-			b.deltas = make(map[sessionID]*sessionDelta)
-		}
-		d = &sessionDelta{TS: b.entry.TS}
-		b.deltas[id] = d
-		b.order = append(b.order, id)
-	}
+	d := b.delta(sessionID(p.Id))
 	d.Floor = max(d.Floor, p.Floor)
 	if len(result) > maxKeptResult {
 		result = nil

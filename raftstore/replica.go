@@ -227,6 +227,7 @@ func (r *Replica) post(in raftInput) {
 func (r *Replica) start(campaign bool) {
 	open := raftInput{run: func() {
 		if err := r.openRaft(); err != nil {
+			r.raft.stopped = true // there is no group to drive
 			r.store.fatal(err)
 			return
 		}

@@ -188,6 +188,30 @@ func TestFullSessionTableRecovers(t *testing.T) {
 	t.Fatalf("after all sessions have expired: %v", err)
 }
 
+// TestFullSessionTableTakesFloors: a refused command says what its client no longer waits for, which makes room.
+func TestFullSessionTableTakesFloors(t *testing.T) {
+	c := newTestCluster(t, 1, func(o *Options) { o.MaxSessionBytes = 1024 })
+	n := c.node(1)
+	s := newTestSession(1, n.clock.Now())
+	number := uint64(0)
+	for full := false; !full; {
+		number++
+		full = c.do(n, testRange, s.with(number, put("a", "1"))).err() != nil
+	}
+	s.floor = number
+	var err error
+	for range 3 {
+		if err = c.do(n, testRange, s.with(number, put("a", "2"))).err(); err == nil {
+			break
+		}
+	}
+	c.must(err)
+	c.elect(testRange, 1)
+	if p := c.do(n, testRange, s.with(number-1, put("a", "3"))); !errors.Is(p.err(), api.ErrSessionExpired) {
+		t.Fatalf("a number below the floor: %v", p.err())
+	}
+}
+
 // TestRetryOfDeleteSpanKeepsMore: the retry of a partial deletion says that keys are left, as the first answer did.
 func TestRetryOfDeleteSpanKeepsMore(t *testing.T) {
 	c := newTestCluster(t, 1)

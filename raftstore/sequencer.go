@@ -392,6 +392,11 @@ func (q *sequencer) giveUp(err error) {
 	q.overlay, q.sessions, q.leaving = &overlay{}, nil, nil
 	for _, f := range pending {
 		for _, a := range f.answers {
+			if f.entry != nil && a.cmd.req != nil && a.cmd.req.Session == nil {
+				// Its entry may be committed all the same, and without a session a second run would not be noticed.
+				a.cmd.fail(&api.AmbiguousError{Cause: err})
+				continue
+			}
 			a.cmd.fail(err)
 		}
 	}

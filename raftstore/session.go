@@ -218,6 +218,20 @@ func (t *sessionTable) raiseFloor(s *session, floor uint64) {
 	}
 }
 
+// frees says whether a floor lets results go.
+func (t *sessionTable) frees(id sessionID, floor uint64) bool {
+	s := t.sessions[id]
+	if s == nil || floor <= s.floor {
+		return false
+	}
+	for n := range s.results {
+		if n < floor {
+			return true
+		}
+	}
+	return false
+}
+
 // record adds what an entry does to a session and returns the writes that make it last: the delta, and
 // the removal of deltas that the floor has passed.
 func (t *sessionTable) record(id sessionID, base uint64, d *sessionDelta) []localWrite {

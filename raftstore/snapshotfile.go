@@ -146,6 +146,7 @@ func (k *snapshotSink) Write(chunk []byte) error {
 // Finish implements SnapshotSink: the file is durable before Raft hears of it (rule E4).
 func (k *snapshotSink) Finish() error {
 	if !k.ended {
+		k.Abort() // or the file would stay, and stay open
 		return &api.InvalidArgumentError{Reason: "snapshot stream ended early"}
 	}
 	if err := k.file.Sync(); err != nil {
