@@ -207,20 +207,38 @@ func (n *testNode) tryStart() error {
 
 // crash ends the process and loses everything that was not synced; keepEngine keeps what the engine had.
 func (n *testNode) crash(keepEngine bool) {
-	n.exec.dead = true
-	n.Store = nil
-	n.files = n.files.CrashClean()
 	if keepEngine {
-		n.eng = n.eng.Crash(constant(1))
+		n.crashWith(&draws{of: drawn{1}})
 	} else {
-		n.eng = n.eng.Crash(nil)
+		n.crashWith(nil)
 	}
 }
 
-// constant draws the same number for ever. For engine.Memory.Crash, 1 means that everything survives.
-type constant uint64
+// crashWith ends the process; rng decides what survives of the engine's batches that were not synced.
+func (n *testNode) crashWith(rng engine.Random) {
+	n.exec.dead = true
+	n.Store = nil
+	n.files = n.files.CrashClean()
+	n.eng = n.eng.Crash(rng)
+}
 
-func (c constant) Uint64() uint64 { return uint64(c) }
+// drawn gives its first number, and after that its others in turn. For engine.Memory.Crash, 1 means that everything
+// survives; 3 that the rest decides for each batch whether it does: 1 or 0.
+type drawn []uint64
+
+func (d *draws) Uint64() uint64 {
+	v := d.of[0]
+	if d.n > 0 && len(d.of) > 1 {
+		v = d.of[1+(d.n-1)%(len(d.of)-1)]
+	}
+	d.n++
+	return v
+}
+
+type draws struct {
+	of drawn
+	n  int
+}
 
 // Evaluate implements Evaluator.
 func (c *testCluster) Evaluate(call *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
