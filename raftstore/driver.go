@@ -355,6 +355,10 @@ func (r *Replica) leaveJoint() {
 	if !s.leaseholder || s.desc == nil || !s.desc.Joint() || r.raft.leaving {
 		return
 	}
+	if self, _ := s.desc.Replica(r.self); self.Role == topology.VoterOutgoing {
+		r.handOver(&s) // elected since: see keeping
+		return
+	}
 	r.raft.leaving = true // in the queue, behind what waits there: a busy range is never idle
 	r.seq.submit(&command{
 		change: &descriptorChange{epoch: s.desc.Epoch, build: leaveJointDescriptor},
@@ -362,6 +366,23 @@ func (r *Replica) leaveJoint() {
 			r.post(raftInput{run: func() { r.raft.leaving = false }})
 		},
 	})
+}
+
+// handOver transfers the lead to the replica that stays and has the longest log.
+func (r *Replica) handOver(s *replicaState) {
+	if r.raft.node.BasicStatus().LeadTransferee != 0 {
+		return
+	}
+	var to ReplicaProgress
+	for _, p := range s.progress {
+		rep, _ := s.desc.Replica(p.Replica)
+		if (rep.Role == topology.Voter || rep.Role == topology.VoterIncoming) && p.Active && !p.Snapshotting && p.Match >= to.Match {
+			to = p
+		}
+	}
+	if to.Replica != 0 {
+		r.transfer(to.Replica)
+	}
 }
 
 // closeQuiet closes the present of a range that has gone quiet, once, so that snapshots of idle data cost

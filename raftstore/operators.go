@@ -29,7 +29,7 @@ func (s *Store) RunOperator(op *locuspb.Operator, done func(error)) {
 		return
 	}
 	r.seq.submit(&command{
-		change: &descriptorChange{epoch: topology.Epoch{Conf: op.ConfEpoch, Bounds: op.BoundsEpoch}, build: build},
+		change: &descriptorChange{epoch: topology.Epoch{Conf: op.ConfEpoch, Bounds: op.BoundsEpoch}, build: keeping(r.self, build)},
 		done:   func(resp *locuspb.Response) { done(api.FromProto(resp.Error)) },
 	})
 }
@@ -48,6 +48,18 @@ func buildOperator(op *locuspb.Operator) (buildFunc, error) {
 		return splitDescriptors(step.Split.Key, ids.RangeID(step.Split.NewRangeId)), nil
 	}
 	return nil, &api.InvalidArgumentError{Reason: "the operator has no step"}
+}
+
+// keeping refuses changes that remove the leader that makes them. It would end as soon as it has applied its removal; if
+// then nobody hears from it that this was committed, the others may need its vote for ever.
+func keeping(self ids.ReplicaID, build buildFunc) buildFunc {
+	return func(d *topology.Descriptor) (*topology.Descriptor, *topology.Descriptor, error) {
+		left, right, err := build(d)
+		if err == nil && right == nil && !slices.ContainsFunc(left.Voters(), func(v topology.Replica) bool { return v.ID == self }) {
+			return nil, nil, &api.RetryError{Reason: "a leader is not removed: the lead must be handed over first"}
+		}
+		return left, right, err
+	}
 }
 
 func refuse(format string, args ...any) error {
