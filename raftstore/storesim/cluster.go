@@ -51,6 +51,7 @@ type Cluster struct {
 
 	nextRange uint64
 	leaders   map[leaderKey]ids.StoreID
+	lives     map[replicaKey]*replicaLife
 	// Violation is the first broken invariant that a check found.
 	Violation error
 	Stats     Stats
@@ -91,7 +92,7 @@ type Node struct {
 func New(w *sim.World, n int, f Faults, logger *slog.Logger) (*Cluster, error) {
 	c := &Cluster{
 		W: w, Faults: f, cut: make(map[[2]ids.StoreID]bool), nextRange: uint64(raftstore.TailRange) + 1,
-		leaders: make(map[leaderKey]ids.StoreID), logger: logger, ledger: newLedger(),
+		leaders: make(map[leaderKey]ids.StoreID), lives: make(map[replicaKey]*replicaLife), logger: logger, ledger: newLedger(),
 	}
 	for i := range n {
 		node := &Node{c: c, ID: ids.StoreID(i + 1), files: vfs.NewMemory(), eng: engine.NewMemory(engine.Limits{})}
@@ -225,6 +226,7 @@ func (c *Cluster) violate(err error) {
 // observe checks what must hold at every moment.
 func (c *Cluster) observe(n *Node) {
 	for _, r := range n.Store.Ranges() {
+		c.observeReplicas(r.Descriptor)
 		if !r.Leaseholder {
 			continue
 		}

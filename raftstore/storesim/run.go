@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	mrand "math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -65,13 +66,23 @@ func Run(o Options) (Result, error) {
 		return Result{}, err
 	}
 	r := &run{Options: o, c: c}
-	err = r.play()
+	err = r.guarded()
 	for _, n := range c.Nodes {
 		if n.Up() {
 			n.collect()
 		}
 	}
 	return Result{Hash: w.Hash(), Steps: w.Steps(), Time: w.Now(), Stats: c.Stats}, err
+}
+
+// guarded plays; a broken invariant's panic is a violation like any other, so that the seed is known.
+func (r *run) guarded() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return r.play()
 }
 
 type run struct {
