@@ -79,11 +79,17 @@ func (n *Node) Memory() (int64, bool) {
 	return 0, false
 }
 
-// Message is a kind of line in a node's log: its level and text, or the line itself if it is not of the
-// log's form.
+// Message is a kind of line in a node's log: its level and text with each number as N, or the line itself if
+// it is not of the log's form.
 type Message struct{ Level, Text string }
 
-var logLine = regexp.MustCompile(`\blevel=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)`)
+var (
+	logLine = regexp.MustCompile(`^time=\S+ level=(\w+) msg=(.*)$`)
+	numbers = regexp.MustCompile(`[0-9]+`)
+)
+
+// maxMessage is how much of a line says what kind it is.
+const maxMessage = 200
 
 // Messages counts the kinds of lines in the node's log.
 func (n *Node) Messages() (map[Message]int, error) {
@@ -102,7 +108,7 @@ func (n *Node) Messages() (map[Message]int, error) {
 		}
 		m := Message{Text: line}
 		if part := logLine.FindStringSubmatch(line); part != nil {
-			m = Message{Level: part[1], Text: strings.Trim(part[2], `"`)}
+			m = Message{Level: part[1], Text: numbers.ReplaceAllString(part[2][:min(len(part[2]), maxMessage)], "N")}
 		}
 		out[m]++
 	}
