@@ -117,7 +117,7 @@ func (r *Replica) truncate(durable ids.Index) {
 
 // checkpointDue takes a checkpoint when enough has been applied since the last, by bytes or by time.
 func (s *Store) checkpointDue() {
-	s.sinceCheckpoint++
+	s.sinceCheckpoint += housekeepingTicks
 	applied := s.metrics.appliedBytes()
 	if applied == s.checkpointedBytes {
 		return

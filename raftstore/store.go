@@ -207,12 +207,15 @@ func (s *Store) Tick() {
 		r.post(raftInput{tick: true})
 	}
 	s.ticks++
-	if s.ticks%10 == 0 {
+	if s.ticks%housekeepingTicks == 0 {
 		s.housekeeping()
 	}
 }
 
-// housekeeping is done every ten ticks: garbage collection, checkpoints, the mark at the end of an idle log.
+// housekeepingTicks is the time between two rounds of housekeeping.
+const housekeepingTicks = 10
+
+// housekeeping is done now and then: garbage collection, checkpoints, the mark at the end of an idle log.
 func (s *Store) housekeeping() {
 	now := s.clock.Wall()
 	s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
@@ -482,6 +485,11 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 		creates := m.GetType() == raftpb.MsgHeartbeat || m.GetType() == raftpb.MsgApp
 		r, err := s.receiver(env, creates)
 		if err != nil {
+			// A replica that was removed long ago writes to others that are gone as well: whoever has the range
+			// now must tell it, or its old span is in the way of what the store is to have there.
+			if r := s.replica(ids.RangeID(env.RangeId)); r != nil {
+				s.checkSender(r, env)
+			}
 			continue
 		}
 		s.checkSender(r, env)
