@@ -145,7 +145,7 @@ func (n *Node) Start() error {
 		OnFatal: func(err error) { n.c.violate(fmt.Errorf("store %s stopped: %w", n.ID, err)) },
 		// Small bounds, so that a short run meets them.
 		RetainedEntries: 20, CheckpointTicks: 40, MaxLagBytes: 64 << 10, MaxEntryCommands: 8, Retention: 20 * time.Second,
-		MaxUncommittedBytes: 2 << 10,
+		MaxUncommittedBytes: 400,
 	})
 	if err != nil {
 		return fmt.Errorf("store %s: %w", n.ID, err)
@@ -164,6 +164,7 @@ func (n *Node) delays() func(kind string) time.Duration {
 		kind string
 		of   [3]time.Duration
 	}{
+		{"raft", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 5 * time.Millisecond}},
 		{"log", [3]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond}},
 		{"apply", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 10 * time.Millisecond}},
 		{"disk", [3]time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 300 * time.Millisecond}},

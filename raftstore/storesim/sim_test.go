@@ -15,7 +15,7 @@ var (
 )
 
 func options(seed uint64) Options {
-	o := Options{Seed: seed, Stores: 3 + int(seed%3)/2*2, Clients: 5, Ops: 200, Keys: 5, Chaos: 30 * time.Second}
+	o := Options{Seed: seed, Stores: 3 + int(seed%3)/2*2, Clients: 10, Ops: 120, Keys: 5, Chaos: 30 * time.Second}
 	if *verbose {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

@@ -51,7 +51,11 @@ func acceptable(err error) bool {
 // rest ends an operation; the next one follows after a while.
 func (cl *Client) rest() {
 	cl.busy = false
-	cl.c.W.After(cl.c.W.Between(0, cl.think), "client", cl.next)
+	pause := cl.c.W.Between(0, cl.think)
+	if cl.c.W.Chance(0.5) { // in bursts, so that commands meet
+		pause /= 50
+	}
+	cl.c.W.After(pause, "client", cl.next)
 }
 
 // snapshot reads all keys at one timestamp: a fresh one, or one that was fresh before.
