@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -405,6 +407,11 @@ func TestErrorsOfTheCluster(t *testing.T) {
 	var gone *TimestampUnavailableError
 	require.ErrorAs(t, err, &gone)
 	require.Equal(t, TimestampUnavailableError{Timestamp: 5, Oldest: 9, Reason: "gone"}, *gone)
+	answer(&api.KeyspaceNotFoundError{Name: "#7"})
+	_, err = ks.Get(ctx, []byte("a"))
+	var missing *KeyspaceNotFoundError
+	require.ErrorAs(t, err, &missing)
+	require.Equal(t, "default", missing.Name, "nodes know it by its number, callers by its name")
 	answer(&api.InternalError{Reason: "disk"})
 	_, err = ks.Put(ctx, []byte("a"), nil)
 	var ambiguous *AmbiguousError
@@ -664,4 +671,27 @@ func TestOpenWithoutACluster(t *testing.T) {
 	var unavailable *UnavailableError
 	require.ErrorAs(t, err, &unavailable)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "no connection to 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused")
+}
+
+// TestOpenWithTheWrongTLS: what TLS has against a connection is told, on both sides of the mistake.
+func TestOpenWithTheWrongTLS(t *testing.T) {
+	plain := newFake(t, 1).nodes[0].addr
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err := Open(short, Options{Addrs: []string{plain}, TLS: &tls.Config{}})
+	require.ErrorContains(t, err, "first record does not look like a TLS handshake")
+
+	closing, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer closing.Close()
+	go func() {
+		for conn, err := closing.Accept(); err == nil; conn, err = closing.Accept() {
+			_ = conn.Close() // as a node does with a client that it does not understand
+		}
+	}()
+	short, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err = Open(short, Options{Addrs: []string{closing.Addr().String()}})
+	require.ErrorContains(t, err, "does it want TLS, or another certificate?")
 }

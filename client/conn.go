@@ -4,16 +4,21 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/locuskv/locus/api/locuspb"
 )
@@ -108,8 +113,7 @@ func (c *conns) get(addr string) (*grpc.ClientConn, error) {
 	if cc := c.mu.byAddr[addr]; cc != nil {
 		return cc, nil
 	}
-	// "passthrough" leaves names to the dialer, so that each attempt resolves them anew.
-	cc, err := grpc.NewClient("passthrough:///"+addr, c.opts...)
+	cc, err := grpc.NewClient(scheme+addr, c.opts...)
 	if err != nil {
 		return nil, &InvalidArgumentError{Reason: "address " + addr + ": " + err.Error()}
 	}
@@ -150,13 +154,51 @@ func ready(ctx context.Context, cc *grpc.ClientConn) error {
 			return nil
 		case connectivity.Idle:
 			cc.Connect()
-		case connectivity.TransientFailure, connectivity.Shutdown:
-			return &UnavailableError{Reason: "no connection to " + cc.Target()}
+		case connectivity.TransientFailure:
+			return &UnavailableError{Reason: "no connection to " + address(cc) + ": " + cause(ctx, cc)}
+		case connectivity.Shutdown:
+			return &UnavailableError{Reason: "no connection to " + address(cc) + ": it was closed"}
 		}
 		if !cc.WaitForStateChange(ctx, s) {
-			return &UnavailableError{Reason: "no connection to " + cc.Target() + " in time"}
+			return &UnavailableError{Reason: "no connection to " + address(cc) + " in time"}
 		}
 	}
+}
+
+// scheme leaves names to the dialer, so that each attempt resolves them anew.
+const scheme = "passthrough:///"
+
+// address is what a connection was asked for.
+func address(cc *grpc.ClientConn) string { return strings.TrimPrefix(cc.Target(), scheme) }
+
+// noMethod is served by nobody. Calling it on a connection that failed sends nothing, and fails with the
+// reason, which gRPC tells in no other way.
+const noMethod = "/locus.v1.Locus/-"
+
+// causeTime is for a connection that is being made again while its failure is asked for.
+const causeTime = 100 * time.Millisecond
+
+// cause is why a connection can't be made, in words for people: "connect: connection refused", or what TLS
+// had against it.
+func cause(ctx context.Context, cc *grpc.ClientConn) string {
+	// The answer comes at once, even to a caller whose time is up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), causeTime)
+	defer cancel()
+	s := status.Convert(cc.Invoke(ctx, noMethod, &emptypb.Empty{}, &emptypb.Empty{}))
+	if s.Code() != codes.Unavailable {
+		return "it failed a moment ago" // and stands again by now
+	}
+	text := s.Message()
+	if _, quoted, ok := strings.Cut(text, "desc = "); ok {
+		if plain, err := strconv.Unquote(quoted); err == nil {
+			text = plain
+		}
+	}
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "transport: "), "Error while dialing: ")
+	if !strings.HasPrefix(text, "dial ") && !strings.HasPrefix(text, "authentication handshake failed") {
+		text += " (the node closed the connection: does it want TLS, or another certificate?)"
+	}
+	return text
 }
 
 func service(cc *grpc.ClientConn) locuspb.LocusClient { return locuspb.NewLocusClient(cc) }

@@ -108,6 +108,10 @@ func public(err error, ks *Keyspace) error {
 		return &TimestampUnavailableError{
 			Timestamp: Timestamp(e.Timestamp), Oldest: Timestamp(e.Oldest), Reason: e.Reason,
 		}
+	case *api.KeyspaceNotFoundError:
+		if ks != nil {
+			return &KeyspaceNotFoundError{Name: ks.name} // nodes know it by its number
+		}
 	case *api.SpanUnavailableError:
 		return &SpanUnavailableError{Start: e.Span.Start, End: e.Span.End, Cause: public(e.Cause, ks)}
 	}

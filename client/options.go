@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/locuskv/locus/internal/clientcore"
@@ -67,7 +68,11 @@ func (o *Options) Validate() error {
 		return &InvalidArgumentError{Reason: "client options name no address"}
 	}
 	for _, a := range o.Addrs {
-		if _, _, err := net.SplitHostPort(a); err != nil {
+		_, port, err := net.SplitHostPort(a)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
 			return &InvalidArgumentError{Reason: fmt.Sprintf("address %q is not host:port", a)}
 		}
 	}
