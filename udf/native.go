@@ -121,13 +121,24 @@ func CheckCall(r Runnable, as Kind, codec Codec) error {
 	kind := r.Kind()
 	if kind == KindRange || as == KindRange || kind > as {
 		if kind != as {
-			return &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q is %s and can't be run as %s", r.Name(), kind, as)}
+			return &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q is %s and can't be run as %s%s", r.Name(), kind, as, instead(kind))}
 		}
 	}
 	if codec != r.Codec() {
 		return &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q takes codec %s, not %s", r.Name(), r.Codec(), codec)}
 	}
 	return nil
+}
+
+// instead says how a function of a kind is run.
+func instead(kind Kind) string {
+	switch kind {
+	case KindRange:
+		return ": it is run over a span of keys"
+	case KindPure:
+		return ": it is called, with a key or without"
+	}
+	return ": it is called on a key"
 }
 
 // protect runs f and makes an error of its panic.
