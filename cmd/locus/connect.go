@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -87,8 +89,46 @@ func (s *shell) open(ctx context.Context) (*client.DB, error) {
 	if timeout == 0 {
 		timeout = never
 	}
+	if err := s.reach(ctx); err != nil {
+		return nil, err
+	}
 	return client.Open(ctx, client.Options{Addrs: s.addrs, TLS: conf, Timeout: timeout})
 }
+
+// reachTime is how long a command waits for the first of its nodes to take a connection: one that is being
+// started again has done so by then, and whoever forgot to start one learns it soon.
+const reachTime = 3 * time.Second
+
+// reach waits until one of the addresses takes a connection. Only what refuses is an answer: whether a
+// silent one is slow or gone is for --timeout to tell.
+func (s *shell) reach(ctx context.Context) error {
+	if s.patient {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	for {
+		for _, address := range s.addrs {
+			conn, err := (&net.Dialer{}).DialContext(limited, "tcp", address)
+			if err == nil {
+				return conn.Close()
+			}
+			if !errors.Is(err, syscall.ECONNREFUSED) {
+				return nil // the client says better what is wrong
+			}
+		}
+		select {
+		case <-limited.Done():
+			if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("no node runs at %s: connection refused", strings.Join(s.addrs, ", "))
+		case <-time.After(reachPause):
+		}
+	}
+}
+
+const reachPause = 100 * time.Millisecond
 
 // never is a timeout that does not come.
 const never = 1000 * time.Hour

@@ -154,7 +154,7 @@ func (s *shell) functionCall() *cobra.Command {
 		}
 		return func(ctx context.Context, db *client.DB) error {
 			var target client.Target = db
-			if key != "" {
+			if c.Flags().Changed("key") {
 				target = db.Keyspace(s.keyspace).Key(k)
 			}
 			result, err := call(ctx, &f, args[0], target, argument, opts)

@@ -140,7 +140,10 @@ func (l *load) write(r *importer.Reader, w *client.BulkWriter) error {
 			return err
 		}
 		if err := w.Put(key, rec.Value); err != nil {
-			return err
+			if broken := new(client.LimitError); errors.As(err, &broken) {
+				return fmt.Errorf("record %d: %w", rec.Number, err)
+			}
+			return err // perhaps of an earlier record: they are written many at a time
 		}
 		l.records++
 		l.bytes += int64(len(key) + len(rec.Value))

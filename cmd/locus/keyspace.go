@@ -49,8 +49,6 @@ those with the same prefix up to the N-th delimiter, or the same first N bytes. 
 	c.Flags().IntVar(&f.length, "group-len", 0, "length of a group's prefix in bytes")
 	c.Flags().StringSliceVar(&f.splitAt, "split-at", nil, "keys at which ranges begin, KEY,... (range partition)")
 	c.Flags().IntVar(&f.splitInto, "split-into", 0, "number of ranges to begin with (hash partition)")
-	c.MarkFlagsRequiredTogether("group-delim", "group-depth")
-	c.MarkFlagsMutuallyExclusive("group-delim", "group-len")
 	c.RunE = s.short(func(args []string) (talk, error) {
 		o, err := f.options(s.keys())
 		return func(ctx context.Context, db *client.DB) error {
@@ -74,12 +72,17 @@ func (f *keyspaceFlags) options(keys output.Keys) (client.KeyspaceOptions, error
 	default:
 		return o, fmt.Errorf("--partition %q is neither range nor hash", f.partition)
 	}
-	if f.delimiter != "" {
+	switch {
+	case f.delimiter == "" && f.depth != 0:
+		return o, errors.New("--group-depth needs --group-delim")
+	case f.delimiter != "" && f.length != 0:
+		return o, errors.New("--group-len goes with neither --group-delim nor --group-depth")
+	case f.delimiter != "":
 		if len(f.delimiter) != 1 {
 			return o, fmt.Errorf("--group-delim %q is not one byte", f.delimiter)
 		}
 		if f.depth < 1 {
-			return o, fmt.Errorf("--group-depth %d is less than 1", f.depth)
+			return o, fmt.Errorf("--group-delim needs a --group-depth of at least 1, not %d", f.depth)
 		}
 		o.Group = client.GroupRule{Delimiter: f.delimiter[0], Depth: f.depth}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -126,8 +127,6 @@ func (f *spanFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.prefix, "prefix", "", "only keys that begin with this")
 	c.Flags().StringVar(&f.start, "start", "", "only keys from this one on")
 	c.Flags().StringVar(&f.end, "end", "", "only keys before this one")
-	c.MarkFlagsMutuallyExclusive("prefix", "start")
-	c.MarkFlagsMutuallyExclusive("prefix", "end")
 }
 
 // span is the part of a keyspace that the flags choose; without any, all of it.
@@ -138,15 +137,22 @@ func (f *spanFlags) span(s *shell) (func(*client.Keyspace) client.Span, error) {
 		}
 		return s.keys().Parse(text)
 	}
+	if f.prefix != "" && (f.start != "" || f.end != "") {
+		return nil, errors.New("--prefix goes with neither --start nor --end")
+	}
 	prefix, err1 := parse(f.prefix)
 	start, err2 := parse(f.start)
 	end, err3 := parse(f.end)
+	err := cmp.Or(err1, err2, err3)
+	if err == nil && end != nil && bytes.Compare(start, end) >= 0 {
+		err = fmt.Errorf("--start %s is not before --end %s", f.start, f.end)
+	}
 	return func(ks *client.Keyspace) client.Span {
 		if prefix != nil {
 			return ks.Prefix(prefix)
 		}
 		return ks.Span(start, end)
-	}, cmp.Or(err1, err2, err3)
+	}, err
 }
 
 func (s *shell) scanCommand() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type shell struct {
 	output   string
 	hex      bool
 	timeout  time.Duration
+	patient  bool // wait for a node to come up for as long as --timeout
 	tls      struct{ ca, cert, key string }
 }
 
@@ -48,14 +50,14 @@ func run(ctx context.Context, args []string, s streams) int {
 // errInterrupted is what a user reads who ended a command by a signal.
 var errInterrupted = errors.New("interrupted")
 
-// failure is an error as one line.
+// failure is an error as one line, which says nothing twice.
 func failure(err error) string {
 	if errors.Is(err, errInterrupted) {
 		return errInterrupted.Error()
 	}
 	var parts []string
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if line = strings.TrimSpace(line); line != "" {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(parts, line) {
 			parts = append(parts, line)
 		}
 	}
@@ -153,7 +155,14 @@ func exactly(n int) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return fmt.Errorf("%s takes %d argument(s), not %d: locus %s", cmd.CommandPath(), n, len(args), useLine(cmd))
+		wanted := fmt.Sprintf("%d arguments", n)
+		switch n {
+		case 0:
+			wanted = "no arguments"
+		case 1:
+			wanted = "1 argument"
+		}
+		return fmt.Errorf("%s takes %s, not %d: locus %s", cmd.CommandPath(), wanted, len(args), useLine(cmd))
 	}
 }
 

@@ -34,12 +34,12 @@ func (s *shell) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "status", Short: "Print the state of the cluster",
 		Long: "Print the state of the cluster. With --wait, first wait until every range has min(3, live nodes) replicas and\n" +
-			"a leaseholder, for up to --timeout.",
+			"a leaseholder, and for a node to answer at all, for up to --timeout.",
 		Example: "  locus status\n  locus status --wait --timeout 1m\n  locus status --output json",
 		Args:    exactly(0),
 	}
 	c.Flags().BoolVar(&await, "wait", false, "wait until every range has its replicas")
-	c.RunE = s.short(plain(func(ctx context.Context, db *client.DB) error {
+	ask := s.short(plain(func(ctx context.Context, db *client.DB) error {
 		ask := db.Status
 		if await {
 			step := s.progress().Step("waiting for replicas", 0, progress.Things)
@@ -54,6 +54,10 @@ func (s *shell) statusCommand() *cobra.Command {
 		}
 		return s.printStatus(st)
 	}))
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		s.patient = await
+		return ask(cmd, args)
+	}
 	return c
 }
 

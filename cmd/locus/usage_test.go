@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -40,53 +41,58 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 // TestWrongUse lists what users get wrong: one line that says what, and status 1. No node runs.
 func TestWrongUse(t *testing.T) {
 	for line, want := range map[string]string{
-		"bogus":                           `unknown command "bogus" for "locus"`,
-		"keyspace bogus":                  `unknown command "bogus" for "locus keyspace" (see locus keyspace --help)`,
-		"fn bogus":                        `unknown command "bogus" for "locus fn"`,
-		"get":                             "locus get takes 1 argument(s), not 0: locus get KEY",
-		"get a b":                         "locus get takes 1 argument(s), not 2: locus get KEY",
-		"put a":                           "locus put takes 2 argument(s), not 1: locus put KEY VALUE",
-		"scan x":                          "locus scan takes 0 argument(s), not 1: locus scan",
-		"keyspace create":                 "locus keyspace create takes 1 argument(s), not 0: locus keyspace create NAME",
-		"range transfer 1":                "locus range transfer RANGE STORE",
-		"get --bogus a":                   "locus get: unknown flag: --bogus (see locus get --help)",
-		"scan --limit many":               `invalid argument "many" for "--limit"`,
-		"scan --limit -1":                 "--limit -1 is negative",
-		"scan --prefix a --start b":       "[prefix start]",
-		"get a --output yaml":             `--output "yaml" is neither text nor json`,
-		"get a --timeout -1s":             "--timeout -1s is negative",
-		"get xyz --hex":                   `key "xyz" is not hexadecimal`,
-		"put a b --ttl -1s":               "--ttl -1s is less than a millisecond",
-		"put a b --ttl 1us":               "--ttl 1µs is less than a millisecond",
-		"import f.csv":                    "--key is required",
-		"import f.csv --key a//b":         `key template "a//b": part "" names no field`,
-		"import /nonexistent --key a":     "/nonexistent: no such file or directory",
-		"import . --key a":                ". is a directory",
-		"fn register f /nonexistent":      "/nonexistent: no such file or directory",
-		"fn call":                         "locus fn call takes a name and at most one argument, not 0",
-		"fn call square five":             `argument "five" is not JSON`,
-		"fn run f 1 2":                    "locus fn run takes a name and at most one argument, not 3",
-		"range split":                     "takes either the number of a range or --at KEY",
-		"range split 7 --at a":            "takes either the number of a range or --at KEY",
-		"range split zero":                `"zero" is not the number of a range`,
-		"range transfer 1 0":              `"0" is not the number of a store`,
-		"keyspace create a --partition x": `--partition "x" is neither range nor hash`,
-		"keyspace create a --group-delim / --group-depth 0":               "--group-depth 0 is less than 1",
+		"bogus":                      `unknown command "bogus" for "locus"`,
+		"keyspace bogus":             `unknown command "bogus" for "locus keyspace" (see locus keyspace --help)`,
+		"fn bogus":                   `unknown command "bogus" for "locus fn"`,
+		"get":                        "locus get takes 1 argument, not 0: locus get KEY",
+		"get a b":                    "locus get takes 1 argument, not 2: locus get KEY",
+		"put a":                      "locus put takes 2 arguments, not 1: locus put KEY VALUE",
+		"scan x":                     "locus scan takes no arguments, not 1: locus scan",
+		"keyspace create":            "locus keyspace create takes 1 argument, not 0: locus keyspace create NAME",
+		"range transfer 1":           "locus range transfer RANGE STORE",
+		"get --bogus a":              "locus get: unknown flag: --bogus (see locus get --help)",
+		"scan --limit many":          `invalid argument "many" for "--limit"`,
+		"scan --limit -1":            "--limit -1 is negative",
+		"scan --prefix a --start b":  "--prefix goes with neither --start nor --end",
+		"scan --prefix a --end b":    "--prefix goes with neither --start nor --end",
+		"scan --start b --end a":     "--start b is not before --end a",
+		"fn run f --start b --end b": "--start b is not before --end b",
+		"scan --addr 127.0.0.1:70000 --timeout 100ms": `address "127.0.0.1:70000" is not host:port`,
+		"get a --output yaml":                         `--output "yaml" is neither text nor json`,
+		"get a --timeout -1s":                         "--timeout -1s is negative",
+		"get xyz --hex":                               `key "xyz" is not hexadecimal`,
+		"put a b --ttl -1s":                           "--ttl -1s is less than a millisecond",
+		"put a b --ttl 1us":                           "--ttl 1µs is less than a millisecond",
+		"import f.csv":                                "--key is required",
+		"import f.csv --key a//b":                     `key template "a//b": part "" names no field`,
+		"import /nonexistent --key a":                 "/nonexistent: no such file or directory",
+		"import . --key a":                            ". is a directory",
+		"fn register f /nonexistent":                  "/nonexistent: no such file or directory",
+		"fn call":                                     "locus fn call takes a name and at most one argument, not 0",
+		"fn call square five":                         `argument "five" is not JSON`,
+		"fn run f 1 2":                                "locus fn run takes a name and at most one argument, not 3",
+		"range split":                                 "takes either the number of a range or --at KEY",
+		"range split 7 --at a":                        "takes either the number of a range or --at KEY",
+		"range split zero":                            `"zero" is not the number of a range`,
+		"range transfer 1 0":                          `"0" is not the number of a store`,
+		"keyspace create a --partition x":             `--partition "x" is neither range nor hash`,
+		"keyspace create a --group-delim / --group-depth 0":               "--group-delim needs a --group-depth of at least 1, not 0",
 		"keyspace create a --group-delim ab --group-depth 1":              `--group-delim "ab" is not one byte`,
-		"keyspace create a --group-delim /":                               "group-depth",
-		"keyspace create a --group-delim / --group-depth 1 --group-len 2": "group-len",
+		"keyspace create a --group-delim /":                               "--group-delim needs a --group-depth of at least 1, not 0",
+		"keyspace create a --group-depth 1":                               "--group-depth needs --group-delim",
+		"keyspace create a --group-delim / --group-depth 1 --group-len 2": "--group-len goes with neither --group-delim nor --group-depth",
 		"keyspace create a --group-len -1":                                "can't be negative",
 		"keyspace create a --partition hash --split-at b":                 "--split-at is for range partition",
 		"keyspace create a --split-into 4":                                "--split-into is for hash partition",
 		"keyspace create a --split-at zz --hex":                           `--split-at: key "zz" is not hexadecimal`,
-		"start extra":                                                     "locus start takes 0 argument(s), not 1",
+		"start extra":                                                     "locus start takes no arguments, not 1",
 		"start --log-level loud --insecure":                               `--log-level "loud" is none of debug, info, warn and error`,
 		"start":                                                           "--tls-ca, --tls-cert and --tls-key",
 		"start --insecure --listen 0.0.0.0:7400":                          "--insecure: it allows loopback addresses only",
 		"start --insecure --listen nowhere":                               "--listen",
 		"start --insecure --join nowhere":                                 "--join",
 		"demo --rows -1":                                                  "--rows -1 is negative",
-		"demo extra":                                                      "locus demo takes 0 argument(s), not 1",
+		"demo extra":                                                      "locus demo takes no arguments, not 1",
 	} {
 		t.Run(line, func(t *testing.T) {
 			args := append(strings.Fields(line), "--addr", "127.0.0.1:1", "--timeout", "100ms")
@@ -103,6 +109,13 @@ func TestNobodyThere(t *testing.T) {
 		args := append(strings.Fields(line), "--addr", "127.0.0.1:1", "--timeout", "200ms")
 		cli(t, nil, args...).fails(t, "127.0.0.1:1")
 	}
+}
+
+// TestNobodyThereIsToldSoon: a node that was never started is no reason to wait for half a minute.
+func TestNobodyThereIsToldSoon(t *testing.T) {
+	begun := time.Now()
+	cli(t, nil, "get", "a", "--addr", "127.0.0.1:1,127.0.0.1:2").fails(t, "no node runs at 127.0.0.1:1, 127.0.0.1:2: connection refused")
+	require.Less(t, time.Since(begun), defaultTimeout/2)
 }
 
 func TestFlagsGoBeforeTheEnvironment(t *testing.T) {

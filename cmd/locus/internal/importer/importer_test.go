@@ -217,3 +217,22 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// TestOtherPrograms: what spreadsheets put before a file is skipped, and an array of JSON is not taken for CSV.
+func TestOtherPrograms(t *testing.T) {
+	for in, f := range map[string]Format{"\ufeffid,v\na,1\n": Auto, "\ufeff{\"id\":\"a\",\"v\":1}\n": Auto, "\ufeff" + "{\"id\":\"a\",\"v\":1}": JSON} {
+		for _, text := range []string{in, gzipped(t, in)} {
+			keys, values, err := readAll(t, text, f, "id")
+			require.NoError(t, err)
+			require.Equal(t, []string{"a"}, keys)
+			require.Equal(t, []string{`{"id":"a","v":1}`}, values)
+		}
+	}
+	for _, in := range []string{"[1,2]\n", " [\n{\"id\":\"a\"}\n]\n", "\ufeff[]"} {
+		_, _, err := readAll(t, in, Auto, "id")
+		require.ErrorContains(t, err, "a JSON array can't be read")
+	}
+	keys, _, err := readAll(t, "[id]\na\n", CSV, "[id]")
+	require.NoError(t, err, "CSV that is called so may begin with anything")
+	require.Equal(t, []string{"a"}, keys)
+}

@@ -20,10 +20,14 @@ const maxLine = 1 << 20
 // sniff is how much of a file is looked at to tell its format.
 const sniff = 4 << 10
 
+// byteOrderMark is what some programs, spreadsheets for one, put before UTF-8.
+const byteOrderMark = "\ufeff"
+
 // Format is how records are written in a file.
 type Format string
 
-// Formats. Auto tells them apart by the first byte that is not space: '{' begins JSON lines.
+// Formats. Auto tells them apart by the first byte that is not space: '{' begins JSON lines, and '[' an
+// array, which is refused rather than taken for the header of a CSV file.
 const (
 	Auto Format = ""
 	CSV  Format = "csv"
@@ -84,13 +88,20 @@ func NewReader(r io.Reader, f Format) (*Reader, error) {
 		}
 		in = bufio.NewReaderSize(z, 256<<10)
 	}
+	if mark, _ := in.Peek(len(byteOrderMark)); string(mark) == byteOrderMark {
+		_, _ = in.Discard(len(byteOrderMark)) // they are buffered
+	}
 	if f == Auto {
 		head, err := in.Peek(sniff)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("reading: %w", err)
 		}
 		f = CSV
-		if text := bytes.TrimLeft(head, " \t\r\n"); len(text) > 0 && text[0] == '{' {
+		text := bytes.TrimLeft(head, " \t\r\n")
+		switch {
+		case bytes.HasPrefix(text, []byte("[")):
+			return nil, errors.New("the file begins with '[': a JSON array can't be read, only one JSON object a line")
+		case bytes.HasPrefix(text, []byte("{")):
 			f = JSON
 		}
 	}
