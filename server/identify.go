@@ -22,6 +22,10 @@ import (
 const firstStore ids.StoreID = 1
 
 const (
+	// joinQuiet is how long a node waits for those it is to join before it says so, and joinEvery is how often
+	// it says so again: whoever starts several nodes at once need not read that the first was slower.
+	joinQuiet = 3 * time.Second
+	joinEvery = 30 * time.Second
 	// joinPause is the time between two rounds of asking the nodes to join.
 	joinPause = 500 * time.Millisecond
 	// confirmTime bounds how long a node that knows who it is asks the nodes it was told to join. They may all
@@ -103,8 +107,13 @@ func (n *Node) completed() error {
 // join asks the given nodes for a store id until one answers, or ctx ends.
 func (n *Node) join(ctx context.Context) error {
 	nodeID := uuid.NewString()
-	req := &locuspb.JoinRequest{Node: n.joining(nodeID)}
-	for attempt := 0; ; attempt++ {
+	mac, err := n.o.gossipMAC(nodeID)
+	if err != nil {
+		return err
+	}
+	req := &locuspb.JoinRequest{Node: n.joining(nodeID), GossipMac: mac}
+	begun, quiet := time.Now(), joinQuiet
+	for {
 		resp, err := n.askToJoin(ctx, req)
 		if err == nil {
 			return n.joined(nodeID, resp)
@@ -112,8 +121,9 @@ func (n *Node) join(ctx context.Context) error {
 		if final(err) {
 			return fmt.Errorf("server: joining: %w", err)
 		}
-		if attempt%10 == 0 {
-			n.log.Info("waiting to join a cluster", "nodes", n.o.Join, "error", err)
+		if waited := time.Since(begun); waited >= quiet {
+			n.log.Warn("waiting to join a cluster", "nodes", n.o.Join, "error", err)
+			quiet = waited + joinEvery
 		}
 		select {
 		case <-ctx.Done():

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/hmac"
 	"time"
 
 	"google.golang.org/grpc"
@@ -40,6 +41,9 @@ func (s *nodeService) Join(ctx context.Context, req *locuspb.JoinRequest) (*locu
 	if c := req.ClusterId; c != "" && c != s.n.ident.ClusterID {
 		return nil, &api.ClusterMismatchError{Want: s.n.ident.ClusterID, Got: c}
 	}
+	if err := s.n.admitGossip(req); err != nil {
+		return nil, err
+	}
 	member := s.n.isMember(req) && !forwarded(ctx)
 	if member {
 		var cancel context.CancelFunc
@@ -62,6 +66,22 @@ func (s *nodeService) Join(ctx context.Context, req *locuspb.JoinRequest) (*locu
 	return &locuspb.JoinResponse{
 		ClusterId: resp.ClusterId, StoreId: resp.StoreId, Nodes: resp.Nodes, Clock: uint64(s.n.clock.Now()),
 	}, nil
+}
+
+// admitGossip refuses a new node with another gossip key: it would serve, and nobody would ever hear it. A
+// member may come with another, or keys could not be changed one node after another.
+func (n *Node) admitGossip(req *locuspb.JoinRequest) error {
+	if req.ClusterId != "" {
+		return nil
+	}
+	want, err := n.o.gossipMAC(req.GetNode().GetNodeId())
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(want, req.GossipMac) {
+		return &api.InvalidArgumentError{Reason: "the --gossip-key is not the one that " + n.address + " has: all nodes have the same, or none"}
+	}
+	return nil
 }
 
 // isMember says whether a joining node is one that this node knows from before.

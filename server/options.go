@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -223,6 +225,18 @@ func (o Options) gossipKey() ([]byte, error) {
 		return key, nil
 	}
 	return nil, optionError("--gossip-key", "it decodes to %d bytes, not to 16, 24 or 32", len(key))
+}
+
+// gossipMAC proves to the nodes of a cluster that a joining one has their gossip key, and tells nobody the
+// key. Nil: no key.
+func (o Options) gossipMAC(nodeID string) ([]byte, error) {
+	key, err := o.gossipKey()
+	if err != nil || key == nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(nodeID))
+	return mac.Sum(nil), nil
 }
 
 // advertiseAddress is what others dial: Advertise, with the port that was really taken where it names none.

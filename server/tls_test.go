@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -85,6 +86,13 @@ func TestTLS(t *testing.T) {
 	b := startNode(t, secure("b", a.Addr()))
 	eventually(t, "both are ready", func() bool { return a.unready() == "" && b.unready() == "" })
 	eventually(t, "they gossip", func() bool { return len(a.gossip.Members()) == 2 && len(b.gossip.Members()) == 2 })
+
+	for name, key := range map[string]string{"no": "", "another": base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))} {
+		o := secure("key-"+name, a.Addr())
+		o.GossipKey = key
+		require.ErrorContains(t, tryStart(t, o), "the --gossip-key is not the one that "+a.Addr()+" has", name)
+	}
+	require.Len(t, a.cmap.Nodes(), 2, "who was refused has left nothing")
 
 	status := func(creds credentials.TransportCredentials) error {
 		conn, err := grpc.NewClient("passthrough:///"+b.Addr(), grpc.WithTransportCredentials(creds))

@@ -442,6 +442,7 @@ type JoinRequest struct {
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // empty: not yet of any cluster
 	Node          *NodeInfo              `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	Clock         uint64                 `protobuf:"varint,3,opt,name=clock,proto3" json:"clock,omitempty"`
+	GossipMac     []byte                 `protobuf:"bytes,4,opt,name=gossip_mac,json=gossipMac,proto3" json:"gossip_mac,omitempty"` // HMAC-SHA256 of node.node_id under the gossip key; empty: no key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -495,6 +496,13 @@ func (x *JoinRequest) GetClock() uint64 {
 		return x.Clock
 	}
 	return 0
+}
+
+func (x *JoinRequest) GetGossipMac() []byte {
+	if x != nil {
+		return x.GossipMac
+	}
+	return nil
 }
 
 type JoinResponse struct {
@@ -1686,12 +1694,14 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"descriptor\"A\n" +
 	"\vSnapshotAck\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"j\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x89\x01\n" +
 	"\vJoinRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12&\n" +
 	"\x04node\x18\x02 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
-	"\x05clock\x18\x03 \x01(\x04R\x05clock\"\x88\x01\n" +
+	"\x05clock\x18\x03 \x01(\x04R\x05clock\x12\x1d\n" +
+	"\n" +
+	"gossip_mac\x18\x04 \x01(\fR\tgossipMac\"\x88\x01\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x19\n" +
