@@ -293,7 +293,9 @@ func (r *Replica) applied(o *outcome, refused bool) {
 	if r.raft.stopped {
 		return
 	}
-	if o.conf != nil {
+	// NB: Raft takes a snapshot's configuration when it accepts the snapshot. Changes below it that were still on their
+	// way through the apply queue are part of it already.
+	if o.conf != nil && o.applied.Index > r.raft.restored {
 		r.raft.node.ApplyConfChange(o.conf)
 	}
 	for _, m := range o.responses {

@@ -415,6 +415,9 @@ func (r *Replica) append(m *raftpb.Message) {
 		t.write.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 	}
 	t.write.Commit = ids.Index(r.raft.node.BasicStatus().GetCommit())
+	if t.snapshot != nil {
+		r.raft.restored = max(r.raft.restored, ids.Index(t.snapshot.GetMetadata().GetIndex()))
+	}
 	if n := len(m.GetEntries()); n > 0 {
 		r.raft.lastAppended = ids.Index(m.GetEntries()[n-1].GetIndex())
 	}

@@ -197,6 +197,8 @@ type raftState struct {
 	// ingesting: a snapshot is on its way into the engine; the group's later appends wait in blocked.
 	ingesting bool
 	blocked   []*appendTask
+	// restored is the index of the last snapshot that Raft accepted, with its configuration.
+	restored ids.Index
 	// lastAppended is the last index handed to the log writer.
 	lastAppended ids.Index
 	// reset is the highest generation whose sequencer must start again.

@@ -554,3 +554,50 @@ func TestI11RemovedReplicasNeverAct(t *testing.T) {
 	c.ok(testRange, put("x", "2"))
 	c.healthy()
 }
+
+// Rule E4, its other side: Raft takes the configuration of a snapshot when it accepts it; a change from before that is
+// still in the apply queue must not be made on top.
+func TestAChangeBelowASnapshotIsNotMadeAgain(t *testing.T) {
+	c := newTestCluster(t, 4, func(o *Options) { o.RetainedEntries = 1; o.MaxLagBytes = 1 })
+	if c.leaseholder(testRange).id != 1 {
+		c.elect(testRange, 1)
+	}
+	c.removeOn(testRange, 4)
+	c.tick(5)
+	n := c.node(3)
+	n.exec.hold(true, QueueApply)
+	lead, op := c.operator(testRange)
+	op.Step = &locuspb.Operator_AddLearner{AddLearner: &locuspb.AddLearner{StoreId: 4}}
+	c.must(c.operate(lead, op))
+	c.tick(3) // store 3 has it committed, and in its apply queue
+	c.cut(3)
+	rep, _ := c.info(testRange, 1).Descriptor.On(4)
+	c.must(c.replace(testRange, []uint64{uint64(rep.ID)}, nil))
+	for i := range 20 {
+		c.ok(testRange, put("x", fmt.Sprint(i)))
+	}
+	lead.takeCheckpoint()
+	c.settle()
+	c.heal()
+	r := n.replica(testRange)
+	for range 40 {
+		c.tick(1)
+		if r.raft.ingesting {
+			break
+		}
+	}
+	if !r.raft.ingesting {
+		t.Fatal("no snapshot came")
+	}
+	n.exec.hold(false, QueueApply)
+	c.settle()
+	c.tick(5)
+	c.equal(testRange)
+	voters := r.raft.node.Status().Config.Voters.IDs()
+	for _, rep := range c.info(testRange, 3).Descriptor.Voters() {
+		if _, ok := voters[uint64(rep.ID)]; !ok {
+			t.Fatalf("Raft on store 3 has voters %v, the descriptor %v", voters, c.info(testRange, 3).Descriptor)
+		}
+	}
+	c.healthy()
+}
