@@ -20,7 +20,7 @@ func TestGrow(t *testing.T) {
 	defer cancel()
 	begun := time.Now()
 	require.NoError(t, c.Start(ctx, 3))
-	l := startLoad(ctx, t, c.Addrs(), 4)
+	l := startLoad(ctx, t, c, 4)
 	memory := watchMemory(c)
 	g := &growth{t: t, cluster: c, load: l, admin: open(ctx, t, c.Addrs())}
 	err := g.run(l.ctx)

@@ -55,7 +55,7 @@ func TestKill(t *testing.T) {
 	begun := time.Now()
 
 	require.NoError(t, c.Start(ctx, 3))
-	l := startLoad(ctx, t, c.Addrs(), 8)
+	l := startLoad(ctx, t, c, 8)
 	memory := watchMemory(c)
 	f := &faults{t: t, cluster: c, load: l, rng: rng, size: sizes()}
 	err := f.run(l.ctx)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/bench/cluster"
 	"github.com/locuskv/locus/bench/history"
 	"github.com/locuskv/locus/client"
 )
@@ -57,8 +58,9 @@ type worker struct {
 }
 
 // startLoad makes the keyspace and starts clients.
-func startLoad(ctx context.Context, t *testing.T, addrs []string, clients int) *load {
+func startLoad(ctx context.Context, t *testing.T, c *cluster.Cluster, clients int) *load {
 	t.Helper()
+	addrs := c.Addrs()
 	l := &load{quit: make(chan struct{}), clock: history.NewRecorder()}
 	l.ctx, l.fail = context.WithCancelCause(ctx)
 	l.admin = open(ctx, t, addrs)
@@ -77,6 +79,7 @@ func startLoad(ctx context.Context, t *testing.T, addrs []string, clients int) *
 		l.fail(nil) // a test that failed waits for no operation
 		l.stop()
 	})
+	l.wg.Go(func() { l.watch(c) })
 	l.acks.begin()
 	for i, w := range l.clients {
 		for j := range writersPerClient {
@@ -106,6 +109,24 @@ func (l *load) run(step func(ctx context.Context, id, n int, rng *rand.Rand), id
 			cancel()
 		}
 	})
+}
+
+// watch ends the run when a node ends by itself.
+func (l *load) watch(c *cluster.Cluster) {
+	tick := time.NewTicker(5 * pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.quit:
+			return
+		case <-l.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if found := c.Crashes(); len(found) > 0 {
+			l.wrong("a node ended by itself: %s", found[0])
+		}
+	}
 }
 
 // stop lets the operations under way end, and makes no more.
