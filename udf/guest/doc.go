@@ -20,8 +20,54 @@
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o square.wasm
 //	locus fn register square square.wasm
 //
+// In a directory of your own, outside of a clone of Locus, these come first:
+//
+//	go mod init example.com/mine
+//	go mod edit -require github.com/locuskv/locus@v0.0.0 -replace github.com/locuskv/locus=/path/to/the/clone
+//
+// A function on a key works on the key that the caller names, and on others of its group (Tx: Get, GetMany,
+// Scan, Put, PutTTL, Delete, Rand and Call, which says what the key and the time are):
+//
+//	guest.ReadWrite("append", func(_ context.Context, tx guest.Tx, item string) (int, error) {
+//		var list []string
+//		if old, found, err := tx.Get(tx.Call().Key); err != nil {
+//			return 0, err
+//		} else if found && json.Unmarshal(old, &list) != nil {
+//			return 0, guest.Error(1, "the value is no list")
+//		}
+//		list = append(list, item)
+//		value, err := json.Marshal(list)
+//		if err != nil {
+//			return 0, err
+//		}
+//		return len(list), tx.Put(tx.Call().Key, value)
+//	})
+//
+// A range function is four functions: how to begin, how to add a batch of records, how to merge what two
+// ranges came to, and what the result is. Here the argument is not used, and the accumulator is a map:
+//
+//	guest.Range("letters", guest.Aggregate[any, map[string]int, map[string]int]{
+//		Init: func(any) (map[string]int, error) { return map[string]int{}, nil },
+//		Add: func(_ context.Context, m map[string]int, b guest.Batch) (map[string]int, error) {
+//			for key := range b.All() { // and the value; both are valid until the next
+//				m[string(key[:1])]++
+//			}
+//			return m, nil
+//		},
+//		Merge: func(a, b map[string]int) (map[string]int, error) {
+//			for letter, n := range b {
+//				a[letter] += n
+//			}
+//			return a, nil
+//		},
+//		Result: func(m map[string]int) (map[string]int, error) { return m, nil },
+//	})
+//
+// The fields and methods of Aggregate, Tx, Reader, Batch and Info: go doc ./udf/internal/shape.
+//
 // Functions are registered in init functions, because the host never calls main. A module may hold
-// several functions; the name they are registered under picks one.
+// several functions; the name they are registered under picks one, so register the file once for each. A
+// call without an argument sends null, which is the zero value here.
 //
 // What it guarantees: arguments and results travel as JSON, or as they are with the option Raw; an error
 // of the function writes nothing and reaches the caller, with its code if Error made it; a panic is an

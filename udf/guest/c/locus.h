@@ -18,8 +18,12 @@
  *
  * Build and register it:
  *
- *     clang --target=wasm32 -O2 -mbulk-memory -nostdlib -Wl,--no-entry -Wl,--stack-first -o double.wasm double.c
+ *     clang --target=wasm32 -O2 -mbulk-memory -nostdlib -Wl,--no-entry -Wl,--stack-first -I udf/guest/c \
+ *         -o double.wasm double.c
  *     locus fn register double double.wasm
+ *
+ * (clang and lld; -I is the folder of this file.) A module with several functions is registered once for each,
+ * under its name in the manifest. A module without functions of a kind leaves out that kind's entries.
  *
  * function is the line of the manifest, from 0. Arguments and batches are valid until the entry returns;
  * what locus_bytes names must stay as it is until the next entry. Globals outlive a call, and an instance
