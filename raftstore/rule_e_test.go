@@ -542,10 +542,10 @@ func TestI11RemovedReplicasNeverAct(t *testing.T) {
 			RangeId: uint64(testRange), FromReplica: 1, ToReplica: uint64(self), FromStore: 1, ToStore: 3, Span: api.SpanToProto(keys.KeyspaceSpan(1)),
 			Message: mustMarshal(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(self)), Term: new(uint64(term))}),
 		}})
-		c.settle()
 		if c.node(3).replica(testRange) != nil {
 			t.Fatal("a removed replica was created again")
 		}
+		c.settle()
 		c.node(3).crash(false)
 		c.node(3).start()
 		c.settle()

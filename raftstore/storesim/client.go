@@ -181,6 +181,9 @@ func (cl *Client) finished(op *operation, d clientcore.Done) {
 	case d.Err == nil:
 		out.ok, out.ts = true, hlc.Timestamp(d.Response.Timestamp)
 	case errors.As(d.Err, &cond):
+		if cond.Exists {
+			cl.c.ledger.glimpsed(cut{key: string(op.key), value: string(cond.Value), ts: cond.Timestamp, who: fmt.Sprintf("client %d's condition", cl.id)})
+		}
 	case uncertain(d.Err):
 		out.unknown = true
 		cl.c.Stats.Unknown++
@@ -195,7 +198,7 @@ func (cl *Client) finished(op *operation, d clientcore.Done) {
 		if d.Err == nil {
 			cl.Counted.Done++
 			at := stamp{hlc.Timestamp(d.Response.Timestamp), d.Response.Place}
-			cl.c.ledger.counted(at, op.begin, w.Now(), op.seen)
+			cl.c.ledger.counted(Counter(d.Response.GetCall().GetResult()), at, op.begin, w.Now(), op.seen)
 			cl.seen = max(cl.seen, at.ts)
 		} else if out.unknown {
 			cl.Counted.Unknown++

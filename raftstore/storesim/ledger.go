@@ -55,8 +55,11 @@ type ledger struct {
 	writes  map[string][]*written // by key, in order of their beginning
 	byValue map[string]*written
 	cuts    []cut
-	counts  []written // increments of the counter
-	gone    map[string][]sighting
+	// glimpses are values that the errors of failed conditions named.
+	glimpses []cut
+	sums     map[uint64]hlc.Timestamp // what increments returned
+	counts   []written                // increments of the counter
+	gone     map[string][]sighting
 	// newest of all acknowledged writes so far.
 	newest hlc.Timestamp
 	broken error
@@ -70,7 +73,7 @@ type sighting struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{writes: make(map[string][]*written), byValue: make(map[string]*written), gone: make(map[string][]sighting)}
+	return &ledger{writes: make(map[string][]*written), byValue: make(map[string]*written), gone: make(map[string][]sighting), sums: make(map[uint64]hlc.Timestamp)}
 }
 
 func (l *ledger) breaks(format string, args ...any) {
@@ -106,8 +109,12 @@ func (l *ledger) acknowledged(w *written, at stamp, now time.Duration, seen hlc.
 	l.newest = max(l.newest, at.ts)
 }
 
-// counted notes an acknowledged increment.
-func (l *ledger) counted(at stamp, begin, end time.Duration, seen hlc.Timestamp) {
+// counted notes an acknowledged increment and the sum that it returned, which no other may have returned (P4).
+func (l *ledger) counted(sum uint64, at stamp, begin, end time.Duration, seen hlc.Timestamp) {
+	if other, ok := l.sums[sum]; ok {
+		l.breaks("P4: increments at %s and %s both returned %d", other, at.ts, sum)
+	}
+	l.sums[sum] = at.ts
 	if at.ts <= seen {
 		l.breaks("P2: the counter was raised at %s by a client that had seen %s", at.ts, seen)
 	}
@@ -124,6 +131,10 @@ func (l *ledger) fresh(t, floor hlc.Timestamp) {
 
 // saw notes what a reader found as of a timestamp.
 func (l *ledger) saw(c cut) { l.cuts = append(l.cuts, c) }
+
+// glimpsed notes what a failed condition says was there. It must have been (rule A3): a write that was lost with its
+// leader would turn up without ever having been, or at another timestamp.
+func (l *ledger) glimpsed(c cut) { l.glimpses = append(l.glimpses, c) }
 
 // judge looks at everything. unknown is the number of increments of unknown outcome.
 func (l *ledger) judge(counter string, unknown int) error {
@@ -155,7 +166,7 @@ func pointers(ws []written) []*written {
 
 // resolve learns the timestamps of writes of unknown outcome from those who saw them.
 func (l *ledger) resolve(counter string) {
-	for _, c := range l.cuts {
+	for _, c := range append(slices.Clone(l.cuts), l.glimpses...) {
 		if c.value == "" || c.key == counter {
 			continue
 		}
