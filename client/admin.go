@@ -164,11 +164,6 @@ func (k *Keyspace) Split(ctx context.Context, key []byte) (Split, error) {
 	return k.db.split(ctx, &locuspb.SplitRangeRequest{Key: l.Encode(key)}, k)
 }
 
-// SplitRange splits a range in the middle of its data.
-func (db *DB) SplitRange(ctx context.Context, id RangeID) (Split, error) {
-	return db.split(ctx, &locuspb.SplitRangeRequest{RangeId: uint64(id)}, nil)
-}
-
 func (db *DB) split(ctx context.Context, req *locuspb.SplitRangeRequest, k *Keyspace) (Split, error) {
 	ctx, cancel := db.limited(ctx)
 	defer cancel()

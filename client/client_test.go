@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -165,6 +166,59 @@ func TestKeyspaces(t *testing.T) {
 	all, err := db.Keyspaces(ctx)
 	require.NoError(t, err)
 	require.Len(t, all, 2)
+}
+
+// TestSplitRange: a range is split at the middle of its records, and at the start of a group.
+func TestSplitRange(t *testing.T) {
+	f := newFake(t, 1)
+	db := f.open()
+	ks := db.Keyspace("default")
+	of := func() (out []RangeInfo) {
+		ranges, err := ks.Ranges(ctx)
+		require.NoError(t, err)
+		return ranges
+	}
+	var invalid *InvalidArgumentError
+	first := of()[0].ID
+	_, err := db.SplitRange(ctx, first)
+	require.ErrorAs(t, err, &invalid)
+	require.ErrorContains(t, err, "has no two groups of keys to split between")
+	_, err = db.SplitRange(ctx, 99)
+	require.ErrorContains(t, err, "range r99 is not known")
+	for i := range 10 {
+		_, err := ks.Put(ctx, fmt.Appendf(nil, "k%d", i), []byte("v"))
+		require.NoError(t, err)
+	}
+	split, err := db.SplitRange(ctx, first)
+	require.NoError(t, err)
+	require.Equal(t, "k5", string(split.Key))
+	require.Len(t, of(), 2)
+	second := of()[1].ID
+	split, err = db.SplitRange(ctx, second)
+	require.NoError(t, err)
+	require.Equal(t, "k7", string(split.Key), "of the second half")
+	all, err := db.Ranges(ctx)
+	require.NoError(t, err)
+	_, err = db.SplitRange(ctx, all[len(all)-1].ID)
+	require.ErrorContains(t, err, "is of no keyspace and can't be split")
+}
+
+func TestSampleFindsTheMiddle(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 511, 512, 513, 10_000, 100_003} {
+		var s sample
+		for i := range n {
+			s.add(fmt.Appendf(nil, "%d", i), i > 0 || n == 1)
+		}
+		got, err := strconv.Atoi(string(s.middle()))
+		require.NoError(t, err)
+		require.Less(t, len(s.keys), sampleSize)
+		require.InDelta(t, n/2, got, float64(n)/100+1, "of %d", n)
+	}
+	var late sample // only the last group fits
+	for i := range 100_000 {
+		late.add(fmt.Appendf(nil, "%d", i), i >= 99_990)
+	}
+	require.Equal(t, "99990", string(late.middle()))
 }
 
 func TestAdmin(t *testing.T) {

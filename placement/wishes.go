@@ -67,7 +67,12 @@ func (d *core) splitPoint(req *locuspb.SplitRangeRequest) (*rangeState, []byte, 
 	if !ok || ks == nil {
 		return nil, nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("key %q is of no keyspace that can be split", req.Key)}
 	}
-	key := slices.Clone(LayoutOf(ks).SplitKey(req.Key))
+	l := LayoutOf(ks)
+	key := slices.Clone(l.SplitKey(req.Key))
+	shown := key // as its user writes it
+	if user, err := l.Decode(key); err == nil {
+		shown = user
+	}
 	t := d.cl.tile()
 	i, ok := t.at(key)
 	if !ok {
@@ -75,10 +80,10 @@ func (d *core) splitPoint(req *locuspb.SplitRangeRequest) (*rangeState, []byte, 
 	}
 	r := t.list[i]
 	if req.RangeId != 0 && ids.RangeID(req.RangeId) != r.id {
-		return nil, nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("key %q lies in range %s, not in range r%d", key, r.id, req.RangeId)}
+		return nil, nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("key %q lies in range %s, not in range r%d", shown, r.id, req.RangeId)}
 	}
 	if equalKey(r.desc.Span.Start, key) {
-		return nil, nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("range %s begins at key %q already (the start of the wanted key's group)", r.id, key)}
+		return nil, nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("range %s begins at key %q already (the start of the wanted key's group)", r.id, shown)}
 	}
 	return r, key, nil
 }

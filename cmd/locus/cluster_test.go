@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,6 +117,14 @@ func TestKeyspacesAndRanges(t *testing.T) {
 	require.Len(t, ranges, 4)
 	require.Greater(t, strings.Count(do("range list").out, "\n"), 5, "all keyspaces")
 	do("range transfer 999999 1").fails(t, "r999999")
+	do("range split 999999").fails(t, "range r999999 is not known")
+	do("range split -k flights --at S").fails(t, `begins at key "S" already`)
+	for _, key := range []string{"T1", "T2", "T3", "T4"} {
+		require.Zero(t, do("put -k flights "+key+" x").code)
+	}
+	middle := do(fmt.Sprintf("range split %d", ranges[3].ID))
+	require.Zero(t, middle.code, middle.err)
+	require.Regexp(t, fmt.Sprintf(`^range %d ends at T3, where range \d+ begins\n$`, ranges[3].ID), middle.out)
 
 	do("keyspace drop flights").is(t, "")
 	// The node that answers may know of the drop a heartbeat later.

@@ -124,8 +124,9 @@ func (s *shell) rangeSplit() *cobra.Command {
 	var at string
 	c := &cobra.Command{
 		Use: "split [RANGE]", Short: "Split a range, in its middle or at a key",
-		Long: "Split a range: the one with the given number in the middle of its data, or, with --at, the range of\n" +
-			"--keyspace that holds the key, at the start of that key's group. No data moves.",
+		Long: "Split a range: the one with the given number in the middle of its records, or, with --at, the range of\n" +
+			"--keyspace that holds the key, at the start of that key's group. No data moves; to find the middle, the\n" +
+			"range's keys are read.",
 		Example: "  locus range split 7\n  locus range split -k flights --at LAS",
 		Args:    cobra.ArbitraryArgs,
 	}
