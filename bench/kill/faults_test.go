@@ -85,10 +85,10 @@ func (f *faults) kill(ctx context.Context, victims []*cluster.Node, at time.Dura
 		e.victims = append(e.victims, n.Name())
 	}
 	f.load.acks.reset()
-	killed := time.Now()
 	if err := cluster.KillAll(victims...); err != nil {
 		return err
 	}
+	killed := time.Now() // what is acknowledged from now on was not done by the victims
 	if !pass(ctx, f.upTo(f.size.down)) {
 		return context.Cause(ctx)
 	}
@@ -98,7 +98,11 @@ func (f *faults) kill(ctx context.Context, victims []*cluster.Node, at time.Dura
 		return err
 	}
 	e.serve = time.Since(started)
-	if err := f.awaitWrites(ctx, killed); err != nil {
+	since := killed
+	if len(victims) == len(f.cluster.Nodes()) {
+		since = started // answers may still lie in clients' sockets a moment after the kill
+	}
+	if err := f.awaitWrites(ctx, since); err != nil {
 		return err
 	}
 	e.writes = time.Since(killed)
@@ -129,10 +133,11 @@ func (f *faults) pause(ctx context.Context) error {
 		return err
 	}
 	defer sleeper.close()
-	paused := time.Now()
 	if err := n.Pause(); err != nil {
 		return err
 	}
+	pass(ctx, pollEvery) // what it had answered before is read
+	paused := time.Now()
 	answered := func() {}
 	err = f.awaitWrites(ctx, paused)
 	if err == nil {
