@@ -144,7 +144,12 @@ func (cl *Client) draw() (input, *locuspb.Request, []byte) {
 		}
 		return in, mutation(&locuspb.Mutation{Value: []byte(value)}, cond), key
 	default:
-		return input{kind: "count"}, &locuspb.Request{Op: &locuspb.Request_Call{Call: &locuspb.CallRequest{Function: "counter", Key: cl.ctr}}}, cl.ctr
+		// An increment with ballast may be dropped, and a light one that was evaluated on it be taken.
+		call := &locuspb.CallRequest{Function: "counter", Key: cl.ctr}
+		if w.Chance(0.3) {
+			call.Argument = make([]byte, w.Rand.IntN(600))
+		}
+		return input{kind: "count"}, &locuspb.Request{Op: &locuspb.Request_Call{Call: call}}, cl.ctr
 	}
 }
 

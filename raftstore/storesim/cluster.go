@@ -145,7 +145,7 @@ func (n *Node) Start() error {
 		OnFatal: func(err error) { n.c.violate(fmt.Errorf("store %s stopped: %w", n.ID, err)) },
 		// Small bounds, so that a short run meets them.
 		RetainedEntries: 20, CheckpointTicks: 40, MaxLagBytes: 64 << 10, MaxEntryCommands: 8, Retention: 20 * time.Second,
-		MaxUncommittedBytes: 400,
+		MaxUncommittedBytes: 300,
 	})
 	if err != nil {
 		return fmt.Errorf("store %s: %w", n.ID, err)
@@ -164,7 +164,7 @@ func (n *Node) delays() func(kind string) time.Duration {
 		kind string
 		of   [3]time.Duration
 	}{
-		{"raft", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 5 * time.Millisecond}},
+		{"raft", [3]time.Duration{100 * time.Microsecond, time.Millisecond, 8 * time.Millisecond}},
 		{"log", [3]time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond}},
 		{"apply", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 10 * time.Millisecond}},
 		{"disk", [3]time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 300 * time.Millisecond}},
@@ -342,7 +342,7 @@ func stream(s *raftstore.Store, h *locuspb.SnapshotHeader, r raftstore.SnapshotR
 	}
 }
 
-// counter is the function of the simulation: it adds 1 to a decimal number and returns the sum.
+// counter is the function of the simulation: it adds 1 to a number and returns the sum.
 type counter struct{}
 
 func (counter) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
@@ -353,6 +353,11 @@ func (counter) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.Ca
 	var v uint64
 	if found {
 		v = binary.BigEndian.Uint64(raw)
+	}
+	if len(call.Argument) > 0 { // ballast
+		if err := tx.Put(append(call.Key[:len(call.Key):len(call.Key)], "-ballast"...), call.Argument, 0); err != nil {
+			return nil, err
+		}
 	}
 	sum := binary.BigEndian.AppendUint64(nil, v+1)
 	if err := tx.Put(call.Key, sum, 0); err != nil {

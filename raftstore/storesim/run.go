@@ -108,7 +108,7 @@ func (r *run) play() error {
 	}
 	r.counter = layout.Encode([]byte("key-00-counter"))
 	for i := range r.Clients {
-		cl := NewClient(c, i+1, r.Ops, 4*r.Chaos/time.Duration(r.Ops), r.keys, r.counter)
+		cl := NewClient(c, i+1, r.Ops, 6*r.Chaos/time.Duration(r.Ops), r.keys, r.counter)
 		for _, k := range []string{"key-00-ttl", "key-02-ttl", "key-04-ttl"} {
 			cl.ttlKeys = append(cl.ttlKeys, layout.Encode([]byte(k)))
 		}

@@ -52,8 +52,8 @@ func acceptable(err error) bool {
 func (cl *Client) rest() {
 	cl.busy = false
 	pause := cl.c.W.Between(0, cl.think)
-	if cl.c.W.Chance(0.5) { // in bursts, so that commands meet
-		pause /= 50
+	if cl.c.W.Chance(0.7) { // in bursts, so that commands meet
+		pause /= 200
 	}
 	cl.c.W.After(pause, "client", cl.next)
 }
