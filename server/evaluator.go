@@ -15,7 +15,7 @@ import (
 // callLimit bounds one call on a sequencer, where every other write of the range waits for it. The runtime
 // of guests has its own, shorter bound, and says so with an error of its own; this one is for functions
 // that wait for an instance, and for native ones that listen to their context.
-const callLimit = 2 * time.Second
+const callLimit = 500 * time.Millisecond
 
 // evaluator runs calls on the sequencers of ranges.
 type evaluator struct {

@@ -64,7 +64,11 @@ func (f *Function) run(ctx context.Context, as udf.Kind, e env, codec udf.Codec,
 	}
 	defer f.pool.put(i)
 	var out udf.Outcome
-	out.Fuel, err = i.enter(ctx, e, func(ctx context.Context) error {
+	bound := f.runtime.options.CallTimeout
+	if as == udf.KindReadWrite {
+		bound = f.runtime.options.WriteTimeout
+	}
+	out.Fuel, err = i.enter(ctx, e, bound, func(ctx context.Context) error {
 		ptr, n, err := i.put(ctx, arg)
 		if err != nil {
 			return err
@@ -200,7 +204,7 @@ func (a *accumulator) enter(ctx context.Context, use func(context.Context) error
 	if a.instance == nil {
 		return fmt.Errorf("wasm: the accumulator is closed")
 	}
-	fuel, err := a.instance.enter(ctx, env{}, use)
+	fuel, err := a.instance.enter(ctx, env{}, a.instance.f.runtime.options.CallTimeout, use)
 	a.fuel += fuel
 	a.failed = err
 	return err

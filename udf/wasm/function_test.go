@@ -113,6 +113,14 @@ func TestArgumentsCrossWhole(t *testing.T) {
 	require.ErrorContains(t, err, `function "pure" is pure and can't be run as range`)
 }
 
+// TestWriteBound: a call on a key, for which a range's writes wait, has a shorter bound than others.
+func TestWriteBound(t *testing.T) {
+	r := newRuntime(t, Options{CallTimeout: time.Hour, WriteTimeout: 20 * time.Millisecond})
+	_, err := hostile(t, r, "pure").CallWrite(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("s"))
+	require.ErrorIs(t, err, api.ErrFuelExhausted)
+	require.ErrorContains(t, err, "20ms")
+}
+
 // TestTimeBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
 // does not wait for it.
 func TestTimeBound(t *testing.T) {

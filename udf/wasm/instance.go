@@ -78,7 +78,7 @@ func (i *instance) reset(e env) {
 
 // enter runs one part of the function: use calls exports. It takes a worker for as long, and bounds the
 // time. The error is the store's, the guest's own, or how the guest was stopped.
-func (i *instance) enter(ctx context.Context, e env, use func(ctx context.Context) error) (fuel uint64, err error) {
+func (i *instance) enter(ctx context.Context, e env, timeout time.Duration, use func(ctx context.Context) error) (fuel uint64, err error) {
 	release, err := i.f.runtime.work(ctx)
 	if err != nil {
 		return 0, err
@@ -86,7 +86,6 @@ func (i *instance) enter(ctx context.Context, e env, use func(ctx context.Contex
 	defer release()
 	i.reset(e)
 	defer i.reset(env{})
-	timeout := i.f.runtime.options.CallTimeout
 	bounded, cancel := context.WithTimeout(context.WithValue(ctx, instanceKey{}, i), timeout)
 	defer cancel()
 	began := time.Now()

@@ -18,6 +18,9 @@ type Options struct {
 	// CallTimeout bounds one entry into a guest: a call, or one batch of a range function. Default 1 s. It
 	// is wall time, so it must be well above what a busy machine makes of an honest call.
 	CallTimeout time.Duration
+	// WriteTimeout bounds a call on a key (CallWrite), for which every other write of the range waits. Default
+	// 200 ms, or CallTimeout if that is less.
+	WriteTimeout time.Duration
 	// MaxInstances bounds the instances of one module, and so how many of its calls and accumulators can be
 	// under way. Others wait. Default 4.
 	MaxInstances int
@@ -38,7 +41,7 @@ func (o Options) Validate() error {
 		name  string
 		value int64
 	}{
-		{"MaxModuleBytes", int64(o.MaxModuleBytes)}, {"CallTimeout", int64(o.CallTimeout)}, {"MaxInstances", int64(o.MaxInstances)},
+		{"MaxModuleBytes", int64(o.MaxModuleBytes)}, {"CallTimeout", int64(o.CallTimeout)}, {"WriteTimeout", int64(o.WriteTimeout)}, {"MaxInstances", int64(o.MaxInstances)},
 		{"Workers", int64(o.Workers)}, {"MaxResultBytes", int64(o.MaxResultBytes)}, {"MaxWriteBytes", int64(o.MaxWriteBytes)},
 	} {
 		if f.value < 0 {
@@ -55,6 +58,7 @@ func (o Options) withDefaults() Options {
 	set(&o.MemoryLimitPages, 256)
 	set(&o.MaxModuleBytes, 8<<20)
 	set(&o.CallTimeout, time.Second)
+	set(&o.WriteTimeout, min(o.CallTimeout, 200*time.Millisecond))
 	set(&o.MaxInstances, 4)
 	set(&o.Workers, max(1, runtime.NumCPU()-1))
 	set(&o.MaxResultBytes, 4<<20)
