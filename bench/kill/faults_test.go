@@ -49,7 +49,8 @@ func (f *faults) run(ctx context.Context) error {
 	}
 	movers, stopMoving := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { f.move(movers) })
+	rng := rand.New(rand.NewPCG(f.rng.Uint64(), 1)) // of its own: f.rng is this goroutine's
+	wg.Go(func() { f.move(movers, rng) })
 	defer wg.Wait()
 	defer stopMoving()
 	for i := range f.size.kills {
@@ -196,8 +197,7 @@ func (f *faults) upTo(d time.Duration) time.Duration { return time.Duration(f.rn
 const maxSplits = 16
 
 // move splits ranges and moves leases until ctx ends. That it fails while nodes are down is as it should be.
-func (f *faults) move(ctx context.Context) {
-	rng := rand.New(rand.NewPCG(f.rng.Uint64(), 1))
+func (f *faults) move(ctx context.Context, rng *rand.Rand) {
 	ks := f.load.admin.Keyspace(keyspace)
 	for pass(ctx, time.Duration(rng.Int64N(int64(2*f.size.movesEvery)))) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
