@@ -42,6 +42,9 @@ func openLocked(o BadgerOptions, lock *dirLock) (*Badger, error) {
 	if err := checkManifest(o.Dir); err != nil {
 		return nil, err
 	}
+	if err := removeEmptyLogs(o.Dir); err != nil {
+		return nil, err
+	}
 	if !o.SkipVerify {
 		if err := verifyTables(o.Dir); err != nil {
 			return nil, err
@@ -58,6 +61,31 @@ func openLocked(o BadgerOptions, lock *dirLock) (*Badger, error) {
 	}
 	b.maxSeq.Store(db.MaxVersion())
 	return b, nil
+}
+
+// removeEmptyLogs deletes memtable and value logs of no length. Crash: Badger makes such a file and gives it a length
+// in two steps; a process killed in between leaves one that holds nothing, and that Badger refuses to open.
+func removeEmptyLogs(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &OpenError{Dir: dir, Detail: err.Error(), Err: ErrUnusable}
+	}
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".mem" && ext != ".vlog" {
+			continue
+		}
+		info, err := e.Info()
+		if err == nil && info.Size() == 0 {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			return &OpenError{Dir: dir, Detail: err.Error(), Err: ErrUnusable}
+		}
+	}
+	return nil
 }
 
 // check judges an open database before anyone uses it.

@@ -94,6 +94,24 @@ func churn(t testing.TB, e engine.Engine, rng *rand.Rand, from, to ids.Seq) {
 	}
 }
 
+// A process killed between making a log file and giving it a length leaves one that Badger would not open.
+func TestBadgerOpensBesideEmptyLogs(t *testing.T) {
+	dir := t.TempDir()
+	e := openSmall(t, dir)
+	apply(t, e, 1, put("a", "1"))
+	killed := copyDir(t, dir)
+	require.NoError(t, e.Close())
+	for _, name := range []string{"00077.mem", "000099.vlog"} {
+		require.NoError(t, os.WriteFile(filepath.Join(killed, name), nil, 0o600))
+	}
+	e = openSmall(t, killed)
+	value, _, found, err := e.Get([]byte("a"), 1)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, "1", string(value))
+	require.NoError(t, e.Close())
+}
+
 // A killed process comes back with everything it was told, and an undo takes it back to the checkpoint; so
 // does an undo of a process that is killed in its own undo.
 func TestBadgerKillReopenUndo(t *testing.T) {
