@@ -333,10 +333,10 @@ func (r *Replica) tick() {
 	}
 	r.update(func(s *replicaState) {
 		s.progress = s.progress[:0:0]
-		r.raft.node.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
+		r.raft.node.WithProgress(func(id uint64, kind raft.ProgressType, pr trackerProgress) {
 			s.progress = append(s.progress, ReplicaProgress{
 				Replica: ids.ReplicaID(id), Match: ids.Index(pr.Match), Active: pr.RecentActive || id == uint64(r.self),
-				Snapshotting: pr.State == progressSnapshot,
+				Snapshotting: pr.State == progressSnapshot, Learner: kind == raft.ProgressTypeLearner,
 			})
 		})
 		s.transferring = st.LeadTransferee != 0

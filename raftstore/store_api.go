@@ -107,4 +107,6 @@ type ReplicaProgress struct {
 	Active  bool
 	// Snapshotting: a snapshot is on its way.
 	Snapshotting bool
+	// Learner: by Raft's configuration, which follows the descriptor, it does not vote.
+	Learner bool
 }

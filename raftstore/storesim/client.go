@@ -89,13 +89,13 @@ func (cl *Client) next() {
 	cl.c.Stats.Operations++
 	w := cl.c.W
 	switch x := w.Rand.IntN(100); {
-	case x < 4:
+	case x < 6:
 		cl.snapshot()
 		return
-	case x < 9:
+	case x < 11:
 		cl.stale()
 		return
-	case x < 18:
+	case x < 20:
 		cl.expiring()
 		return
 	}

@@ -60,7 +60,7 @@ func Run(o Options) (Result, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	w := sim.NewWorld(o.Seed)
-	f := Faults{Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 100 * time.Millisecond}
+	f := Faults{Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond}
 	c, err := New(w, o.Stores, f, o.Logger)
 	if err != nil {
 		return Result{}, err
@@ -167,6 +167,9 @@ func (r *run) settle() error {
 		return err
 	}
 	if err := r.equal(); err != nil {
+		return err
+	}
+	if err := r.everyoneLeads(); err != nil {
 		return err
 	}
 	for _, key := range r.keys { // what was acknowledged is there (I6)

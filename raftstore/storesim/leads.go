@@ -1,0 +1,63 @@
+package storesim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/topology"
+)
+
+// everyoneLeads hands the lead of each range to each of its voters in turn. What a replica got wrong and kept to itself
+// while it followed shows when it leads: its log, its sessions, its idea of who votes.
+func (r *run) everyoneLeads() error {
+	for _, d := range r.c.Descriptors() {
+		for _, v := range d.Voters() {
+			if err := r.leads(d, v.Store); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) leads(d *topology.Descriptor, store ids.StoreID) error {
+	c, w := r.c, r.c.W
+	target := c.node(store)
+	leading := func() bool {
+		i, ok := target.Store.Range(d.ID)
+		return ok && i.Leaseholder && len(i.Progress) > 0
+	}
+	for range 30 {
+		if leading() || c.Violation != nil {
+			break
+		}
+		for _, n := range c.Nodes {
+			if i, ok := n.Store.Range(d.ID); ok && i.Leaseholder && n.ID != store {
+				n.Store.RunOperator(&locuspb.Operator{
+					RangeId: uint64(d.ID), ConfEpoch: i.Descriptor.Epoch.Conf, BoundsEpoch: i.Descriptor.Epoch.Bounds,
+					Step: &locuspb.Operator_Transfer{Transfer: &locuspb.TransferLease{StoreId: uint64(store)}},
+				}, func(error) {})
+			}
+		}
+		w.RunUntil(w.Now()+2*time.Second, func() bool { return leading() || c.Violation != nil })
+	}
+	if c.Violation != nil {
+		return c.Violation
+	}
+	if !leading() {
+		return fmt.Errorf("store %s can't be made the leaseholder of range %s: %s", store, d.ID, r.describe())
+	}
+	i, _ := target.Store.Range(d.ID)
+	if len(i.Progress) != len(i.Descriptor.Replicas) {
+		return fmt.Errorf("store %s leads range %s with %v; the descriptor is %s", store, d.ID, i.Progress, i.Descriptor)
+	}
+	for _, p := range i.Progress {
+		rep, ok := i.Descriptor.Replica(p.Replica)
+		if !ok || p.Learner != (rep.Role == topology.Learner) {
+			return fmt.Errorf("store %s leads range %s with %v; the descriptor is %s", store, d.ID, i.Progress, i.Descriptor)
+		}
+	}
+	return nil
+}
