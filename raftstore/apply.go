@@ -261,6 +261,9 @@ func (a *applier) effects(r *Replica, be *batchEntry, st *appliedState, o *outco
 func (a *applier) publish(o *outcome) {
 	r := o.r
 	r.history.add(o.applied.TS, o.seq)
+	if o.child != nil {
+		a.s.openChild(r, o.child) // before the parent gives up its claim
+	}
 	var current ids.Term
 	r.update(func(s *replicaState) {
 		s.applied, s.visible = o.applied, o.seq
@@ -272,9 +275,6 @@ func (a *applier) publish(o *outcome) {
 		}
 		current = s.term
 	})
-	if o.child != nil {
-		a.s.openChild(r, o.child)
-	}
 	refused := o.entry != nil && !o.accepted
 	if o.accepted {
 		a.s.acknowledge(r.seq.onAccepted(o.entry.Term, o.entry.Base))

@@ -324,6 +324,7 @@ func (r *Replica) envelope(s *replicaState, m *raftpb.Message, to ids.StoreID) *
 
 // tick advances Raft's clock by one, and does what is done now and then.
 func (r *Replica) tick() {
+	progress := r.followers() // before Raft forgets who was active, as it does once in an election timeout
 	r.raft.node.Tick()
 	r.raft.reads.tick(r)
 	r.campaign()
@@ -332,13 +333,7 @@ func (r *Replica) tick() {
 		return
 	}
 	r.update(func(s *replicaState) {
-		s.progress = s.progress[:0:0]
-		r.raft.node.WithProgress(func(id uint64, kind raft.ProgressType, pr trackerProgress) {
-			s.progress = append(s.progress, ReplicaProgress{
-				Replica: ids.ReplicaID(id), Match: ids.Index(pr.Match), Active: pr.RecentActive || id == uint64(r.self),
-				Snapshotting: pr.State == progressSnapshot, Learner: kind == raft.ProgressTypeLearner,
-			})
-		})
+		s.progress = progress
 		s.transferring = st.LeadTransferee != 0
 		s.lastIndex = r.raft.lastAppended
 	})
@@ -347,6 +342,26 @@ func (r *Replica) tick() {
 	}
 	r.leaveJoint()
 	r.closeQuiet()
+}
+
+// followers is a leader's view of its group. A follower is active if it was heard within an election timeout.
+func (r *Replica) followers() []ReplicaProgress {
+	var out []ReplicaProgress
+	heard := make(map[ids.ReplicaID]int)
+	r.raft.node.WithProgress(func(id uint64, kind raft.ProgressType, pr trackerProgress) {
+		rep := ids.ReplicaID(id)
+		silent := r.raft.silent[rep] + 1
+		if pr.RecentActive || rep == r.self {
+			silent = 0
+		}
+		heard[rep] = silent
+		out = append(out, ReplicaProgress{
+			Replica: rep, Match: ids.Index(pr.Match), Active: silent < r.store.opts.ElectionTicks,
+			Snapshotting: pr.State == progressSnapshot, Learner: kind == raft.ProgressTypeLearner,
+		})
+	})
+	r.raft.silent = heard
+	return out
 }
 
 // leaveJoint proposes to leave a joint configuration, which this package never leaves by itself.

@@ -199,6 +199,8 @@ type raftState struct {
 	blocked   []*appendTask
 	// restored is the index of the last snapshot that Raft accepted, with its configuration.
 	restored ids.Index
+	// silent counts, per follower, the ticks since Raft last called it active.
+	silent map[ids.ReplicaID]int
 	// lastAppended is the last index handed to the log writer.
 	lastAppended ids.Index
 	// reset is the highest generation whose sequencer must start again.

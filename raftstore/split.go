@@ -91,22 +91,21 @@ func (a *applier) planChild(o *outcome) ([]engine.Op, error) {
 	), nil
 }
 
-// openChild registers a split's child and starts its Raft group once the log holds it. From this step on the
-// child's span is the child's: nothing else is accepted there.
+// openChild registers a split's child and starts its Raft group once the log holds it. REQUIRES: the parent still
+// claims the child's span. From this step on it is the child's, so that at no moment it is nobody's: a message
+// in between would make an empty replica of the child.
 func (s *Store) openChild(parent *Replica, c *childRange) {
 	s.metrics.split()
-	s.mu.Lock()
-	delete(s.mu.dormant, c.desc.ID)
-	s.mu.Unlock()
 	if c.removed {
 		s.wipeOrphan(c.desc.ID, c.tombstone, c.desc.Span)
+		s.addChild(c.desc.ID, nil)
 		return
 	}
 	r := newReplica(s, c.desc.ID, c.self)
 	r.apply.state, r.apply.desc, r.history = c.state, c.desc, c.history
 	r.mu.state = replicaState{desc: c.desc, applied: c.state, visible: c.seq}
 	lead := parent.snapshot().isLeader
-	s.addReplica(r)
+	s.addChild(c.desc.ID, r)
 	meta := groupMeta{Replica: c.self, ParentRange: parent.id, ParentIndex: c.parentIndex}
 	s.logWriter.append(&appendTask{
 		extra: raftlog.Batch{Groups: []raftlog.Write{{Group: r.id, Create: &raftlog.Create{
@@ -114,6 +113,17 @@ func (s *Store) openChild(parent *Replica, c *childRange) {
 		}}}},
 		durable: func() { r.start(lead) },
 	})
+}
+
+// addChild puts a split's child in the place where the log's memory of it stood, in one step. r is nil if it
+// was removed already.
+func (s *Store) addChild(id ids.RangeID, r *Replica) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r != nil {
+		s.mu.replicas[id] = r
+	}
+	delete(s.mu.dormant, id)
 }
 
 // span is a replica's claim on the key space; false if it has none.

@@ -109,12 +109,6 @@ func (s *Store) allReplicas() []*Replica {
 	return out
 }
 
-func (s *Store) addReplica(r *Replica) {
-	s.mu.Lock()
-	s.mu.replicas[r.id] = r
-	s.mu.Unlock()
-}
-
 // forget frees a wiped replica's place.
 func (s *Store) forget(id ids.RangeID) {
 	s.mu.Lock()
