@@ -44,13 +44,14 @@ func (s *fakeStore) answerAll(resp *locuspb.Response) {
 	s.do = func(_ *locuspb.Request, done func(*locuspb.Response)) { done(resp) }
 }
 
-// newTestDispatcher knows the keyspaces default (1), grouped (2: "a/b" up to the first slash) and hashed (3).
+// newTestDispatcher knows the keyspaces default (1), grouped (2: "a/b" up to the first slash) and hashed (3),
+// and that 4 is dropped.
 func newTestDispatcher(t testing.TB, s store) *dispatcher {
 	m := &clustermap.Map{}
-	m.SetKeyspaces([]*locuspb.Keyspace{
+	m.Apply(&locuspb.HeartbeatResponse{MapVersion: 1, Keyspaces: []*locuspb.Keyspace{
 		{Name: "default", Id: 1}, {Name: "grouped", Id: 2, Group: &locuspb.GroupRule{Delimiter: '/', Depth: 1}},
-		{Name: "hashed", Id: 3, Partition: 1},
-	})
+		{Name: "hashed", Id: 3, Partition: 1}, {Name: "dropped", Id: 4, Dropped: true},
+	}})
 	return &dispatcher{
 		store: s, clock: hlc.NewClock(time.Now, 0), cmap: m, pure: make(chan struct{}, 2),
 		functions: &functions{node: "here", native: testFunctions(t), cmap: m, list: func(context.Context) ([]*locuspb.FunctionInfo, error) { return nil, nil }},
@@ -96,6 +97,14 @@ func TestAdmission(t *testing.T) {
 	call := func(function, key string, codec locuspb.Codec) *locuspb.Request {
 		return &locuspb.Request{Op: &locuspb.Request_Call{Call: &locuspb.CallRequest{Function: function, Key: []byte(key), Codec: codec, Argument: []byte("1")}}}
 	}
+	get := func(key string) *locuspb.Request {
+		return &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: []byte(key)}}}
+	}
+	scan := func(start, end string) *locuspb.Request {
+		span := &locuspb.Span{Start: []byte(start), End: []byte(end)}
+		return &locuspb.Request{Op: &locuspb.Request_Scan{Scan: &locuspb.ScanRequest{Span: span}}}
+	}
+	const unknown, dropped, system = "\x00\x00\x00\x09a", "\x00\x00\x00\x04a", "\x00\x00\x00\x00a"
 	const json, raw = locuspb.Codec_JSON, locuspb.Codec_RAW
 	for _, c := range []struct {
 		name string
@@ -106,6 +115,10 @@ func TestAdmission(t *testing.T) {
 		{"one group", put(g("a/1"), "v", g("a/2"), "v"), 0},
 		{"a hashed key", put(string(hashed.Encode([]byte("a"))), "v"), 0},
 		{"a call", call("count", dflt("a"), json), 0},
+		{"a get", get(dflt("a")), 0},
+		{"a get of the system's", get(system), 0},
+		{"a scan", scan(dflt("a"), dflt("b")), 0},
+		{"a scan of a keyspace", scan(dflt(""), "\x00\x00\x00\x02"), 0},
 
 		{"two keys are two groups", put(dflt("a"), "v", dflt("b"), "v"), api.CodeNotOneGroup},
 		{"two groups", put(g("a/1"), "v", g("b/1"), "v"), api.CodeNotOneGroup},
@@ -118,7 +131,17 @@ func TestAdmission(t *testing.T) {
 		{"a long key", put(dflt(long), "v"), api.CodeLimit},
 		{"a large value", put(dflt("a"), huge), api.CodeLimit},
 		{"a negative time to live", negative, api.CodeInvalidArgument},
-		{"an unknown keyspace", put("\x00\x00\x00\x09a", "v"), api.CodeKeyspaceNotFound},
+		{"an unknown keyspace", put(unknown, "v"), api.CodeKeyspaceNotFound},
+		{"a dropped keyspace", put(dropped, "v"), api.CodeKeyspaceNotFound},
+		{"a call on an unknown keyspace", call("count", unknown, json), api.CodeKeyspaceNotFound},
+		{"a call on a dropped keyspace", call("count", dropped, json), api.CodeKeyspaceNotFound},
+		{"a get of an unknown keyspace", get(unknown), api.CodeKeyspaceNotFound},
+		{"a get of a dropped keyspace", get(dropped), api.CodeKeyspaceNotFound},
+		{"a scan of an unknown keyspace", scan(unknown, unknown+"b"), api.CodeKeyspaceNotFound},
+		{"a scan of a dropped keyspace", scan(dropped, dropped+"b"), api.CodeKeyspaceNotFound},
+		{"a scan that reaches into another keyspace", scan(dflt("a"), dropped), api.CodeInvalidArgument},
+		{"a scan to the end of all keys", scan(dflt("a"), ""), api.CodeInvalidArgument},
+		{"a scan of everything", scan("", ""), api.CodeInvalidArgument},
 		{"the system's keys", put("\x00\x00\x00\x00a", "v"), api.CodePermission},
 		{"a call on the system's keys", call("count", "\x00\x00\x00\x00a", json), api.CodePermission},
 		{"deleting a span", &locuspb.Request{Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{DeleteSpan: true}}}, api.CodePermission},
@@ -150,13 +173,18 @@ func TestKeyspaceIsFetched(t *testing.T) {
 	s.answerAll(&locuspb.Response{})
 	d := newTestDispatcher(t, s)
 	d.refetch = func(context.Context) error {
-		d.cmap.SetKeyspaces([]*locuspb.Keyspace{{Name: "new", Id: 9}})
+		d.cmap.AddKeyspaces([]*locuspb.Keyspace{{Name: "new", Id: 9}})
 		return nil
 	}
 	resp := ask(t, d, fromClient, &locuspb.Request{Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{
 		Mutations: []*locuspb.Mutation{{Key: []byte("\x00\x00\x00\x09a")}},
 	}}})
 	require.Nil(t, resp.Error)
+
+	// One that is known to be gone is not asked for.
+	d.refetch = func(context.Context) error { t.Error("asked the driver"); return nil }
+	resp = ask(t, d, fromClient, &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: []byte("\x00\x00\x00\x04a")}}})
+	require.Equal(t, uint32(api.CodeKeyspaceNotFound), resp.GetError().GetCode())
 }
 
 func TestErrorsGetACure(t *testing.T) {
@@ -165,7 +193,7 @@ func TestErrorsGetACure(t *testing.T) {
 	d := newTestDispatcher(t, s)
 	known := api.Route{Descriptor: &topology.Descriptor{ID: 4, Span: defaultLayout.All()}, Leaseholder: 3, Term: 2}
 	d.cmap.Learn([]api.Route{known})
-	resp := ask(t, d, fromClient, &locuspb.Request{RangeId: 4, Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: []byte("x")}}})
+	resp := ask(t, d, fromClient, &locuspb.Request{RangeId: 4, Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: defaultLayout.Encode([]byte("x"))}}})
 	var moved *api.NotLeaseholderError
 	require.ErrorAs(t, api.FromProto(resp.Error), &moved)
 	require.Equal(t, ids.StoreID(3), moved.Routes[0].Leaseholder)
@@ -199,7 +227,7 @@ func serveBatch(t *testing.T, d *dispatcher) (locuspb.LocusClient, chan error) {
 }
 
 func get(id uint64) *locuspb.Request {
-	return &locuspb.Request{Id: id, Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: []byte("k")}}}
+	return &locuspb.Request{Id: id, Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: defaultLayout.Encode([]byte("k"))}}}
 }
 
 // Answers come as they are done, in whatever order, each once, and the stream's end waits for all.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +57,11 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 		return
 	}
 	switch op := req.Op.(type) {
-	case *locuspb.Request_Get, *locuspb.Request_Scan, *locuspb.Request_ClockAt:
+	case *locuspb.Request_Get:
+		d.read(ctx, req, keys.KeySpan(op.Get.GetKey()), finish)
+	case *locuspb.Request_Scan:
+		d.read(ctx, req, api.SpanFromProto(op.Scan.GetSpan()), finish)
+	case *locuspb.Request_ClockAt:
 		d.store.Do(req, finish)
 	case *locuspb.Request_Write:
 		d.admit(ctx, finish, func(ctx context.Context, wait bool) (bool, error) {
@@ -73,6 +78,28 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 	default:
 		finish(failed(&api.InvalidArgumentError{Reason: "the request names no operation"}))
 	}
+}
+
+// read executes a get or a scan of a keyspace that lives.
+func (d *dispatcher) read(ctx context.Context, req *locuspb.Request, span keys.Span, finish func(*locuspb.Response)) {
+	id, ok := keys.KeyspaceOf(span.Start)
+	if ok && (id == systemKeyspace || d.cmap.Living(id)) && keys.KeyspaceSpan(id).ContainsSpan(span) {
+		d.store.Do(req, finish) // the short way
+		return
+	}
+	d.admit(ctx, finish, func(ctx context.Context, wait bool) (bool, error) {
+		_, ready, err := d.layout(ctx, span.Start, wait)
+		if err == nil && !keys.KeyspaceSpan(id).ContainsSpan(span) {
+			err = &api.InvalidArgumentError{Reason: fmt.Sprintf("the span %s is not inside one keyspace", span)}
+		}
+		return ready, err
+	}, func() { d.store.Do(req, finish) })
+}
+
+// known refuses a key of a keyspace that does not exist, asking the driver if need be.
+func (d *dispatcher) known(ctx context.Context, key []byte) error {
+	_, _, err := d.layout(ctx, key, true)
+	return err
 }
 
 // admit runs check, at once if what it needs is at hand, else where it may wait; then execute, or finish
@@ -96,7 +123,8 @@ func (d *dispatcher) admit(ctx context.Context, finish func(*locuspb.Response), 
 	}()
 }
 
-// layout of the keyspace that a key is in. With wait false and nothing known, ready is false.
+// layout of the keyspace that a key is in; *api.KeyspaceNotFoundError if it was dropped or never existed.
+// With wait false and nothing known, ready is false.
 func (d *dispatcher) layout(ctx context.Context, key []byte, wait bool) (l keys.Layout, ready bool, err error) {
 	id, ok := keys.KeyspaceOf(key)
 	if !ok {
@@ -108,6 +136,10 @@ func (d *dispatcher) layout(ctx context.Context, key []byte, wait bool) (l keys.
 	if id == systemKeyspace {
 		return systemLayout, true, nil
 	}
+	notFound := &api.KeyspaceNotFoundError{Name: "#" + uitoa(uint64(id))}
+	if d.cmap.Gone(id) {
+		return l, false, notFound
+	}
 	if !wait {
 		return l, false, nil
 	}
@@ -117,7 +149,7 @@ func (d *dispatcher) layout(ctx context.Context, key []byte, wait bool) (l keys.
 	if l, ok := d.cmap.Layout(id); ok {
 		return l, true, nil
 	}
-	return l, false, &api.KeyspaceNotFoundError{Name: "#" + uitoa(uint64(id))}
+	return l, false, notFound
 }
 
 // systemKeyspace holds what the cluster knows of itself; clients may not write it.

@@ -30,7 +30,11 @@ func (s *locusService) Batch(stream grpc.BidiStreamingServer[locuspb.BatchReques
 
 func (s *locusService) Run(req *locuspb.RunRequest, stream grpc.ServerStreamingServer[locuspb.RunResponse]) error {
 	ctx := stream.Context()
-	r, err := s.n.functions.reducer(ctx, req)
+	err := s.n.dispatcher.known(ctx, req.GetSpan().GetStart())
+	var r *reducer
+	if err == nil {
+		r, err = s.n.functions.reducer(ctx, req)
+	}
 	if err == nil {
 		err = s.n.gateway.Run(ctx, req, r, stream.Send)
 	}
@@ -228,7 +232,7 @@ func (n *Node) registered(ctx context.Context, req *locuspb.ListFunctionsRequest
 		})
 }
 
-// refetchKeyspaces asks the driver's node for the keyspaces.
+// refetchKeyspaces asks the driver's node for keyspaces that this node has not heard of.
 func (n *Node) refetchKeyspaces(ctx context.Context) error {
 	list, err := driverCall(ctx, n,
 		func(_ context.Context, d *placement.Driver) ([]*locuspb.Keyspace, error) { return d.ListKeyspaces() },
@@ -239,6 +243,6 @@ func (n *Node) refetchKeyspaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.cmap.SetKeyspaces(list)
+	n.cmap.AddKeyspaces(list)
 	return nil
 }

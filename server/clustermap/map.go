@@ -37,6 +37,9 @@ type state struct {
 	pieces    []Piece // in key order, without holes
 	nodes     map[ids.StoreID]*locuspb.NodeInfo
 	keyspaces map[ids.KeyspaceID]*locuspb.Keyspace
+	// told is the highest id of a keyspace that the driver ever sent with a map. Ids rise and are never given
+	// again, so of those up to it, the ones that a map does not list are gone for good.
+	told      ids.KeyspaceID
 	functions []*locuspb.FunctionInfo
 }
 
@@ -49,29 +52,47 @@ func (m *Map) load() *state {
 	return empty
 }
 
-// Apply takes over what a heartbeat brought back.
+// Apply takes over what a heartbeat brought back. The answer of a driver that has been replaced without
+// knowing counts for its routes only: it may list keyspaces that this node has reported as dropped.
 func (m *Map) Apply(r *locuspb.HeartbeatResponse) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := *m.load()
+	if r.MapVersion < next.version {
+		next.merge(api.RoutesFromProto(r.Routes))
+		m.state.Store(&next)
+		return
+	}
 	if len(r.Nodes) > 0 {
 		next.nodes = nodesByStore(r.Nodes)
 	}
 	next.version = r.MapVersion
 	if len(r.Keyspaces) > 0 { // never empty: "default" always exists
 		next.keyspaces = keyspacesByID(r.Keyspaces)
+		for id := range next.keyspaces {
+			next.told = max(next.told, id)
+		}
 	}
 	next.functions = r.Functions // in every answer
 	next.merge(api.RoutesFromProto(r.Routes))
 	m.state.Store(&next)
 }
 
-// SetKeyspaces replaces the keyspaces, for example after one was created through this node.
-func (m *Map) SetKeyspaces(list []*locuspb.Keyspace) {
+// AddKeyspaces takes over keyspaces that the driver named without a version of the map: only those that are
+// newer than all in the map. One that is not in it has been dropped since, and the list is the older news.
+func (m *Map) AddKeyspaces(list []*locuspb.Keyspace) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := *m.load()
-	next.keyspaces = keyspacesByID(list)
+	next.keyspaces = maps.Clone(next.keyspaces)
+	if next.keyspaces == nil {
+		next.keyspaces = make(map[ids.KeyspaceID]*locuspb.Keyspace)
+	}
+	for id, k := range keyspacesByID(list) {
+		if id > next.told {
+			next.keyspaces[id] = k
+		}
+	}
 	m.state.Store(&next)
 }
 
@@ -207,14 +228,28 @@ func (m *Map) Keyspaces() []*locuspb.Keyspace {
 	return out
 }
 
-// Keyspace finds a living keyspace by name.
+// Keyspace finds a living keyspace by name: the newest, where the drop of an older one has not arrived.
 func (m *Map) Keyspace(name string) (*locuspb.Keyspace, bool) {
+	var newest *locuspb.Keyspace
 	for _, k := range m.load().keyspaces {
-		if k.Name == name && !k.Dropped {
-			return k, true
+		if k.Name == name && !k.Dropped && k.Id >= newest.GetId() {
+			newest = k
 		}
 	}
-	return nil, false
+	return newest, newest != nil
+}
+
+// Gone says whether a keyspace is known to have been dropped.
+func (m *Map) Gone(id ids.KeyspaceID) bool {
+	s := m.load()
+	k, ok := s.keyspaces[id]
+	return ok && k.Dropped || !ok && id <= s.told
+}
+
+// Living says whether a keyspace is known and not dropped.
+func (m *Map) Living(id ids.KeyspaceID) bool {
+	k, ok := m.load().keyspaces[id]
+	return ok && !k.Dropped
 }
 
 // Layout is what one must know to read the keys of a living keyspace.

@@ -165,3 +165,43 @@ func TestApply(t *testing.T) {
 	require.Len(t, m.Routes(keys.Span{}, 0), 1)
 	require.Len(t, m.Functions(), 2)
 }
+
+// TestDroppedStaysDropped: nothing that was said before a drop brings the keyspace back.
+func TestDroppedStaysDropped(t *testing.T) {
+	a := func(id uint32, dropped bool) *locuspb.Keyspace {
+		return &locuspb.Keyspace{Name: "a", Id: id, Dropped: dropped}
+	}
+	dflt := &locuspb.Keyspace{Name: "default", Id: 1}
+	apply := func(m *Map, version uint64, list ...*locuspb.Keyspace) {
+		m.Apply(&locuspb.HeartbeatResponse{MapVersion: version, Keyspaces: append(list, dflt)})
+	}
+	named := func(m *Map) uint32 { k, _ := m.Keyspace("a"); return k.GetId() }
+	var m Map
+	require.False(t, m.Gone(2), "not known is not gone")
+	m.AddKeyspaces([]*locuspb.Keyspace{dflt, a(2, false)})
+	require.True(t, m.Living(2))
+	apply(&m, 5, a(2, true))
+	require.True(t, m.Gone(2))
+	require.False(t, m.Living(2))
+
+	m.AddKeyspaces([]*locuspb.Keyspace{dflt, a(2, false)}) // asked for before the drop
+	require.True(t, m.Gone(2))
+	apply(&m, 4, a(2, false)) // of a driver that has been replaced
+	require.True(t, m.Gone(2))
+	require.Equal(t, uint64(5), m.Version())
+
+	m.AddKeyspaces([]*locuspb.Keyspace{dflt, a(3, false)})
+	require.Equal(t, uint32(3), named(&m))
+	apply(&m, 6) // on its way since before it was created
+	require.False(t, m.Gone(3))
+	m.AddKeyspaces([]*locuspb.Keyspace{dflt, a(3, false)})
+	require.True(t, m.Living(3))
+	require.True(t, m.Gone(2), "its record went with its data")
+
+	// The drop of one has not arrived, and the next of the name is known.
+	apply(&m, 7, a(3, false))
+	m.AddKeyspaces([]*locuspb.Keyspace{dflt, a(4, false)})
+	for range 20 {
+		require.Equal(t, uint32(4), named(&m))
+	}
+}
