@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locuskv/locus/api/locuspb"
@@ -27,12 +28,17 @@ type BulkOptions struct {
 // takes effect exactly once; together they are not atomic, and writes to different keys have no order. Of
 // several writes to one key in flight the order is not defined either: Flush between them.
 //
+// A writer is of the keyspace that has the name at its first write. When that is dropped, the writer ends with
+// *KeyspaceNotFoundError: it does not go on in another that gets the name.
+//
 // Its methods may be called concurrently. The first error ends it: all methods return it from then on.
 type BulkWriter struct {
 	ks   *Keyspace
 	ctx  context.Context // ends with Close, or with the context that BulkWriter was made with
 	stop context.CancelFunc
 	o    BulkOptions
+	// layout is what the cluster said about the keyspace at the first write.
+	layout atomic.Pointer[keys.Layout]
 
 	mu struct {
 		sync.Mutex
@@ -139,7 +145,7 @@ func (w *BulkWriter) add(key []byte, m *locuspb.Mutation, opts []WriteOption) er
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	l, err := w.ks.resolve(w.ctx)
+	l, err := w.resolve()
 	if err != nil {
 		return w.fail(err)
 	}
@@ -161,6 +167,20 @@ func (w *BulkWriter) add(key []byte, m *locuspb.Mutation, opts []WriteOption) er
 			return w.fail(reason(w.ctx))
 		}
 	}
+}
+
+// resolve is the writer's keyspace. It is looked up even if a name for it is at hand, which may be out of
+// date: later there is no telling which of the writes would have to be done again.
+func (w *BulkWriter) resolve() (*keys.Layout, error) {
+	if l := w.layout.Load(); l != nil {
+		return l, nil
+	}
+	m, err := w.ks.lookup(w.ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.layout.CompareAndSwap(nil, layoutOf(m))
+	return w.layout.Load(), nil
 }
 
 func bulkRequest(l *keys.Layout, key []byte, m *locuspb.Mutation, opts []WriteOption) (*locuspb.Request, error) {
@@ -271,6 +291,9 @@ func (w *BulkWriter) finishAll(writes []bulkWrite, err error) {
 
 // finished takes note of a write's end, and sends on what waits when nothing else is under way.
 func (w *BulkWriter) finished(b *bulkWrite, err error) {
+	if err != nil {
+		w.ks.doubt(err)
+	}
 	w.mu.Lock()
 	w.mu.count--
 	w.mu.bytes -= b.size

@@ -448,7 +448,7 @@ func (n *fakeNode) DropKeyspace(_ context.Context, r *locuspb.DropKeyspaceReques
 	n.f.mu.Lock()
 	defer n.f.mu.Unlock()
 	for _, k := range n.f.keyspaces {
-		if k.Name == r.Name {
+		if k.Name == r.Name && !k.Dropped {
 			k.Dropped = true
 			return &locuspb.DropKeyspaceResponse{}, nil
 		}

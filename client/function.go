@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/keys"
 )
 
 // Target is what a function is called on: a *DB (the function touches no key, and any node may run it), a
@@ -138,15 +139,20 @@ func doCall(ctx context.Context, t Target, req *locuspb.CallRequest, opts []Call
 	if db == nil {
 		return nil, &InvalidArgumentError{Reason: "the call's target is the zero value"}
 	}
-	if ks != nil {
-		if err := checkKey(key); err != nil {
-			return nil, err
-		}
-		l, err := ks.resolve(ctx)
-		if err != nil {
-			return nil, err
-		}
-		req.Key = l.Encode(key)
+	if ks == nil {
+		return db.run(ctx, nil, &locuspb.Request{Op: &locuspb.Request_Call{Call: req}}, o.id)
 	}
-	return db.run(ctx, ks, &locuspb.Request{Op: &locuspb.Request_Call{Call: req}}, o.id)
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	var resp *locuspb.Response
+	err := ks.twice(ctx, func(l *keys.Layout) (err error) {
+		c := &locuspb.CallRequest{
+			Key: l.Encode(key), Function: req.Function, Version: req.Version, Argument: req.Argument,
+			Codec: req.Codec, DryRun: req.DryRun,
+		}
+		resp, err = db.run(ctx, ks, &locuspb.Request{Op: &locuspb.Request_Call{Call: c}}, o.id)
+		return err
+	})
+	return resp, err
 }

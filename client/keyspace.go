@@ -77,12 +77,18 @@ func (db *DB) CreateKeyspace(ctx context.Context, name string, o KeyspaceOptions
 }
 
 // creation is how many times longer than others the making of a keyspace may take: its ranges get replicas.
+// Dropping one waits for nodes too.
 const creation = 6
 
-// DropKeyspace deletes a keyspace with all its data. The name is free at once; the data goes in the
-// background.
+// DropKeyspace deletes a keyspace with all its data. When it returns, no node that the placement driver hears
+// from serves the keyspace any more, and the name is free; the data goes in the background. An unknown name
+// is *KeyspaceNotFoundError.
+//
+// A node that the driver has not heard from for 5 s is not waited for. While it is cut off from the driver
+// and still leads ranges, other clients that had used the keyspace may read it there, and write to it what
+// will be deleted. Operations that were under way when the drop began may come before or after it.
 func (db *DB) DropKeyspace(ctx context.Context, name string) error {
-	ctx, cancel := db.limited(ctx)
+	ctx, cancel := db.limitedTo(ctx, creation*db.o.Timeout)
 	defer cancel()
 	_, err := call(ctx, db, false, func(ctx context.Context, c locuspb.LocusClient) (*locuspb.DropKeyspaceResponse, error) {
 		return c.DropKeyspace(ctx, &locuspb.DropKeyspaceRequest{Name: name})
@@ -184,13 +190,17 @@ func (k *Keyspace) lookup(ctx context.Context) (*locuspb.Keyspace, error) {
 	if m.Keyspace == nil || m.Keyspace.Dropped {
 		return nil, &KeyspaceNotFoundError{Name: k.name}
 	}
-	g := m.Keyspace.Group
-	k.layout.Store(&keys.Layout{
-		ID:        ids.KeyspaceID(m.Keyspace.Id),
-		Partition: keys.Partition(m.Keyspace.Partition),
-		Group:     keys.GroupRule{Delimiter: byte(g.GetDelimiter()), Depth: int(g.GetDepth()), Length: int(g.GetLength())},
-	})
+	k.layout.Store(layoutOf(m.Keyspace))
 	return m.Keyspace, nil
+}
+
+func layoutOf(m *locuspb.Keyspace) *keys.Layout {
+	g := m.Group
+	return &keys.Layout{
+		ID:        ids.KeyspaceID(m.Id),
+		Partition: keys.Partition(m.Partition),
+		Group:     keys.GroupRule{Delimiter: byte(g.GetDelimiter()), Depth: int(g.GetDepth()), Length: int(g.GetLength())},
+	}
 }
 
 // doubt forgets the layout after an error that a dropped keyspace would cause, so that the next operation
@@ -201,6 +211,31 @@ func (k *Keyspace) doubt(err error) {
 	if errors.As(err, &missing) || errors.As(err, &unavailable) || errors.Is(err, context.DeadlineExceeded) {
 		k.layout.Store(nil)
 	}
+}
+
+// twice runs an operation on the keyspace, and once more if the keyspace that the name stood for does not
+// exist any more: it did nothing then, and the name may stand for another by now, which it is looked up for.
+func (k *Keyspace) twice(ctx context.Context, f func(l *keys.Layout) error) error {
+	cached := k.layout.Load() != nil
+	for {
+		l, err := k.resolve(ctx)
+		if err != nil {
+			return public(err, k)
+		}
+		err = f(l)
+		if !cached || !unknown(err) {
+			return err
+		}
+		cached = false
+		k.layout.CompareAndSwap(l, nil)
+	}
+}
+
+// unknown says whether an operation did nothing because there is no such keyspace. An error that merely
+// wraps one does not: an attempt before may have taken effect.
+func unknown(err error) bool {
+	_, ok := err.(*KeyspaceNotFoundError)
+	return ok
 }
 
 // userKey is the user's key of a global key; the global key itself where that is not known.
@@ -216,19 +251,7 @@ func (k *Keyspace) userKey(global []byte) []byte {
 	return global
 }
 
-// global resolves a span to the cluster's keys.
-func (s Span) global(ctx context.Context) (keys.Span, *keys.Layout, error) {
-	if s.ks == nil {
-		return keys.Span{}, nil, &InvalidArgumentError{Reason: "the span is of no keyspace"}
-	}
-	l, err := s.ks.resolve(ctx)
-	if err != nil {
-		return keys.Span{}, nil, err
-	}
-	out, err := s.in(l)
-	return out, l, err
-}
-
+// in resolves a span to the cluster's keys.
 func (s Span) in(l *keys.Layout) (keys.Span, error) {
 	for _, b := range [][]byte{s.start, s.end, s.prefix} {
 		if err := checkBound(b); err != nil {

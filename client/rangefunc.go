@@ -66,18 +66,26 @@ func (f RangeFunc[In, Out]) Do(ctx context.Context, span Span, in In, opts ...Ru
 	if err != nil {
 		return zero, err
 	}
-	global, _, err := span.global(ctx)
-	if err != nil {
-		return zero, public(err, span.ks)
+	if span.ks == nil {
+		return zero, &InvalidArgumentError{Reason: "the span is of no keyspace"}
 	}
-	req := &locuspb.RunRequest{
-		Function: f.name, Version: f.o.version, Argument: argument, Codec: wireCodecs[f.o.codec],
-		Span: &locuspb.Span{Start: global.Start, End: global.End},
-	}
-	run, err := runRange(ctx, span.ks.db, req, global, opts)
+	var run ran
+	err = span.ks.twice(ctx, func(l *keys.Layout) error {
+		global, err := span.in(l)
+		if err != nil {
+			return err
+		}
+		req := &locuspb.RunRequest{
+			Function: f.name, Version: f.o.version, Argument: argument, Codec: wireCodecs[f.o.codec],
+			Span: &locuspb.Span{Start: global.Start, End: global.End},
+		}
+		if run, err = runRange(ctx, span.ks.db, req, global, opts); err != nil {
+			span.ks.doubt(err)
+		}
+		return public(err, span.ks)
+	})
 	if err != nil {
-		span.ks.doubt(err)
-		return zero, public(err, span.ks)
+		return zero, err
 	}
 	r := Result[Out]{Timestamp: Timestamp(run.last.GetTimestamp()), Fuel: run.fuel, Version: run.last.GetVersion()}
 	r.Value, err = decode[Out](f.o.codec, run.last.GetResult())

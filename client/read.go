@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/keys"
 )
 
 // ReadOption changes how a read is done.
@@ -87,15 +88,15 @@ func (k *Keyspace) Get(ctx context.Context, key []byte, opts ...ReadOption) (Ite
 	if err := checkKey(key); err != nil {
 		return Item{}, err
 	}
-	l, err := k.resolve(ctx)
-	if err != nil {
-		return Item{}, err
-	}
-	req := &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: l.Encode(key)}}}
-	if len(opts) > 0 {
-		req.Consistency = readOptionsOf(opts).consistency
-	}
-	resp, err := k.db.run(ctx, k, req, nil)
+	var resp *locuspb.Response
+	err := k.twice(ctx, func(l *keys.Layout) (err error) {
+		req := &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: l.Encode(key)}}}
+		if len(opts) > 0 {
+			req.Consistency = readOptionsOf(opts).consistency
+		}
+		resp, err = k.db.run(ctx, k, req, nil)
+		return err
+	})
 	if err != nil {
 		return Item{}, err
 	}

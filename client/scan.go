@@ -25,8 +25,24 @@ const smallScan = 256
 // (10 min by default); each page has the DB's timeout, or all of them the context's deadline.
 func (k *Keyspace) Scan(ctx context.Context, span Span, opts ...ReadOption) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		s := scanner{ks: k, o: readOptionsOf(opts)}
-		if err := s.run(ctx, span, yield); err != nil {
+		if span.ks != k {
+			yield(Item{}, &InvalidArgumentError{Reason: "the span is of another keyspace"})
+			return
+		}
+		var failed error
+		err := k.twice(ctx, func(l *keys.Layout) error {
+			s := scanner{ks: k, o: readOptionsOf(opts), layout: l}
+			err := s.run(ctx, span, yield)
+			if s.begun {
+				failed = err // what was yielded can't be taken back
+				return nil
+			}
+			return err
+		})
+		if err == nil {
+			err = failed
+		}
+		if err != nil {
 			yield(Item{}, err)
 		}
 	}
@@ -40,6 +56,7 @@ type scanner struct {
 	rest   keys.Span // not yet asked for
 	left   uint64    // of the limit; 0 with limit 0
 	done   bool      // nothing is left to be asked for
+	begun  bool      // an item was yielded
 }
 
 // page is one answer with what was asked.
@@ -50,23 +67,21 @@ type page struct {
 }
 
 func (s *scanner) run(ctx context.Context, span Span, yield func(Item, error) bool) error {
-	if span.ks != s.ks {
-		return &InvalidArgumentError{Reason: "the span is of another keyspace"}
-	}
-	whole, layout, err := span.global(ctx)
+	whole, err := span.in(s.layout)
 	if err != nil {
 		return err
 	}
 	if whole.Empty() {
 		return nil
 	}
-	s.layout, s.rest, s.left = layout, whole, s.o.limit
+	s.rest, s.left = whole, s.o.limit
 	first, err := s.begin(ctx)
 	if err != nil {
 		return err
 	}
 	for p := first; ; {
 		if p.err != nil {
+			s.ks.doubt(p.err)
 			return public(p.err, s.ks)
 		}
 		if err := s.advance(p); err != nil {
@@ -239,6 +254,7 @@ func (s *scanner) emit(m *locuspb.ScanResponse, yield func(Item, error) bool) (b
 			records++
 			item := Item{Key: user, Value: r.Value(), Timestamp: Timestamp(r.Timestamp()), Expires: Timestamp(r.Expires())}
 			item.own()
+			s.begun = true
 			if !yield(item, nil) {
 				return false, nil
 			}

@@ -154,24 +154,24 @@ func (k *Keyspace) CompareAndSwap(ctx context.Context, key, old, next []byte) (T
 	return k.Put(ctx, key, next, cond)
 }
 
-func (k *Keyspace) write(ctx context.Context, key []byte, m *locuspb.Mutation, opts []WriteOption) (Timestamp, error) {
+func (k *Keyspace) write(ctx context.Context, key []byte, what *locuspb.Mutation, opts []WriteOption) (at Timestamp, err error) {
 	if err := checkKey(key); err != nil {
 		return 0, err
 	}
-	l, err := k.resolve(ctx)
-	if err != nil {
-		return 0, err
-	}
-	m.Key = l.Encode(key)
-	w := &locuspb.WriteRequest{Mutations: []*locuspb.Mutation{m}}
-	var o writeOptions
-	if len(opts) > 0 {
-		o = writeOptionsOf(opts)
-		if err := o.put(w, m); err != nil {
-			return 0, err
+	err = k.twice(ctx, func(l *keys.Layout) (err error) {
+		m := &locuspb.Mutation{Key: l.Encode(key), Value: what.Value, Delete: what.Delete}
+		w := &locuspb.WriteRequest{Mutations: []*locuspb.Mutation{m}}
+		var o writeOptions
+		if len(opts) > 0 {
+			o = writeOptionsOf(opts)
+			if err := o.put(w, m); err != nil {
+				return err
+			}
 		}
-	}
-	return k.send(ctx, w, o.id)
+		at, err = k.send(ctx, w, o.id)
+		return err
+	})
+	return at, err
 }
 
 func (k *Keyspace) send(ctx context.Context, w *locuspb.WriteRequest, id *RequestID) (Timestamp, error) {
@@ -203,9 +203,9 @@ func (o *writeOptions) put(w *locuspb.WriteRequest, m *locuspb.Mutation) error {
 		}
 		m.TtlMs = o.ttl.Milliseconds()
 	}
-	if o.condition != nil {
-		o.condition.Key = m.Key
-		w.Conditions = append(w.Conditions, o.condition)
+	if c := o.condition; c != nil {
+		// An option may be used again, so its own message stays as it is.
+		w.Conditions = append(w.Conditions, &locuspb.Condition{Key: m.Key, Kind: c.Kind, Value: c.Value, Timestamp: c.Timestamp})
 	}
 	return nil
 }
@@ -260,15 +260,16 @@ func (k *Keyspace) Apply(ctx context.Context, g Group, b *Batch, opts ...WriteOp
 	if b.size > MaxBatchBytes {
 		return 0, &LimitError{What: "batch size", Limit: MaxBatchBytes, Got: int64(b.size)}
 	}
-	l, err := k.resolve(ctx)
-	if err != nil {
-		return 0, err
-	}
-	w, err := b.message(l, l.Group.Of(g.key))
-	if err != nil {
-		return 0, err
-	}
-	return k.send(ctx, w, writeOptionsOf(opts).id)
+	var at Timestamp
+	err := k.twice(ctx, func(l *keys.Layout) error {
+		w, err := b.message(l, l.Group.Of(g.key))
+		if err != nil {
+			return err
+		}
+		at, err = k.send(ctx, w, writeOptionsOf(opts).id)
+		return err
+	})
+	return at, err
 }
 
 func (b *Batch) message(l *keys.Layout, group []byte) (*locuspb.WriteRequest, error) {
@@ -290,11 +291,7 @@ func (b *Batch) message(l *keys.Layout, group []byte) (*locuspb.WriteRequest, er
 			m.Value, m.Delete = x.m.Value, x.m.Delete
 			w.Mutations = append(w.Mutations, m)
 		}
-		o := x.opts
-		if c := o.condition; c != nil {
-			o.condition = &locuspb.Condition{Kind: c.Kind, Value: c.Value, Timestamp: c.Timestamp}
-		}
-		if err := o.put(w, m); err != nil {
+		if err := x.opts.put(w, m); err != nil {
 			return nil, err
 		}
 	}
