@@ -16,6 +16,12 @@ type burial struct {
 	due  time.Duration // of the next step
 	next []byte        // everything of the keyspace below has been deleted; nil: nothing yet
 	busy bool
+	// notice is under way while nodes are being told; nil: all know.
+	notice *notice
+}
+
+func (d *core) newBurial(name string, now time.Duration) *burial {
+	return &burial{due: now + d.o.DropDelay, notice: &notice{name: name, version: d.mapVersion()}}
 }
 
 // bury takes the next step of each dropped keyspace.

@@ -32,6 +32,7 @@ type node struct {
 	// spoken: a heartbeat came in this term of office.
 	spoken  bool
 	clock   uint64 // the sender's, in the newest heartbeat: orders heartbeats
+	has     uint64 // version of the map that it had then
 	leading []ids.RangeID
 	holding int
 	state   Liveness
@@ -83,6 +84,7 @@ func (c *cluster) observe(now time.Duration, n *node, req *locuspb.HeartbeatRequ
 		c.version++
 	}
 	n.info, n.clock, n.heard, n.spoken, n.holding = req.Node, req.Clock, now, true, len(req.Holding)
+	n.has = req.MapVersion
 	before := n.leading
 	c.beat++
 	n.leading = make([]ids.RangeID, 0, len(req.Leading))

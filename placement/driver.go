@@ -115,6 +115,7 @@ func (d *Driver) Tick() {
 		if c.phase == serving {
 			now := c.o.Now()
 			c.plan(now)
+			c.spread(now)
 			c.bury(now)
 		}
 	})
@@ -203,6 +204,9 @@ func (d *core) resign() {
 	}
 	for _, b := range d.births {
 		b.tell(d, nil, notDriver)
+	}
+	for _, b := range d.burials {
+		b.notice.tell(d, notDriver)
 	}
 	d.running, d.wishes, d.births = nil, nil, nil
 }
@@ -313,7 +317,7 @@ func (d *core) serve() {
 			d.births[id] = &birth{}
 		}
 	}
-	for id := range d.cat.dropped {
-		d.burials[id] = &burial{due: now + d.o.DropDelay}
+	for id, ks := range d.cat.dropped {
+		d.burials[id] = d.newBurial(ks.Name, now)
 	}
 }

@@ -67,6 +67,8 @@ type bench struct {
 	now time.Duration
 	// lost is what OnLost said.
 	lost error
+	// has is the version of the map that stores report to have; 0: none.
+	has map[uint64]uint64
 }
 
 func newTable() *table { return &table{world: world{records: map[string][]byte{}}} }
@@ -111,7 +113,7 @@ func (b *bench) beat(s uint64, clock uint64, reports ...*locuspb.RangeReport) *l
 	b.t.Helper()
 	req := &locuspb.HeartbeatRequest{
 		Node:  &locuspb.NodeInfo{StoreId: s, NodeId: fmt.Sprintf("n%d", s), Address: fmt.Sprintf("a%d", s)},
-		Clock: clock, Leading: reports,
+		Clock: clock, Leading: reports, MapVersion: b.has[s],
 	}
 	for _, r := range reports {
 		req.Holding = append(req.Holding, r.Descriptor_.RangeId)

@@ -30,9 +30,13 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 		d.cl.judge(now, d.since, &d.o)
 		d.review(now)
 	}
+	d.spread(now)
 	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, req.Holding)}
 	d.addMap(now, resp, req.MapVersion)
-	if d.hurried(n) {
+	switch {
+	case d.unaware(n) && resp.MapVersion != req.MapVersion:
+		resp.NextMs = 1 // the news is in this answer, and somebody waits to hear that it has arrived
+	case d.hurried(n):
 		resp.NextMs = max(1, d.o.HurryInterval.Milliseconds())
 	}
 	return resp, nil
@@ -45,8 +49,7 @@ func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have u
 		resp.MapVersion = have
 		return
 	}
-	// The office number makes versions of different drivers different.
-	resp.MapVersion = d.cat.office<<32 | d.cl.version&(1<<32-1)
+	resp.MapVersion = d.mapVersion()
 	if resp.MapVersion != have {
 		resp.Routes = d.cl.routes(keys.Span{})
 		resp.Nodes = d.nodeInfos(now)
@@ -54,9 +57,12 @@ func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have u
 	}
 }
 
+// mapVersion names the state of the map. The office number makes versions of a later driver higher.
+func (d *core) mapVersion() uint64 { return d.cat.office<<32 | d.cl.version&(1<<32-1) }
+
 // hurried says whether work is under way that the node's next report will move on.
 func (d *core) hurried(n *node) bool {
-	if len(d.births) > 0 || len(d.wishes) > 0 {
+	if len(d.births) > 0 || len(d.wishes) > 0 || d.unaware(n) {
 		return true
 	}
 	for _, id := range n.leading {

@@ -23,7 +23,14 @@ func (d *Driver) CreateKeyspace(req *locuspb.CreateKeyspaceRequest, done func(*l
 	d.step(func(c *core) { c.create(req, done) })
 }
 
-// DropKeyspace frees the name at once; the data is deleted in steps from then on.
+// DropKeyspace frees the name at once, and calls done when every node that is heard from knows: from then
+// on none of them serves the keyspace, or gives its id for the name. The data is deleted in steps. It goes
+// on under the next driver if this one's office ends; asked again for a drop that nodes are still being told
+// of, it waits for that one. An unknown name is *api.KeyspaceNotFoundError.
+//
+// A node that has been silent for Options.SuspectAfter is not waited for. If it is cut off from the driver
+// alone and still leads ranges, it serves the dropped keyspace to clients that know its id, and acknowledges
+// writes that will be deleted, until it hears from the driver again or its ranges have other leaseholders.
 func (d *Driver) DropKeyspace(name string, done func(error)) {
 	d.step(func(c *core) { c.drop(name, done) })
 }
@@ -219,14 +226,27 @@ func (d *core) drop(name string, done func(error)) {
 		prepare: func() ([]*locuspb.Mutation, error) {
 			ks := d.cat.spaces[name]
 			if ks == nil {
-				return nil, &api.KeyspaceNotFoundError{Name: name}
+				if d.noticeOf(name) == nil {
+					return nil, &api.KeyspaceNotFoundError{Name: name}
+				}
+				return nil, nil
 			}
 			gone = proto.CloneOf(ks)
 			gone.Dropped, gone.Creating, gone.SplitAt = true, false, nil
 			return []*locuspb.Mutation{deleteKey(spaceKey(name)), putMessage(droppedKey(ks.Id), gone)}, nil
 		},
-		commit: func() { d.buried(gone) },
-		done:   done,
+		commit: func() {
+			if gone != nil {
+				d.buried(gone)
+			}
+			d.noticeOf(name).await(d, done)
+			d.spread(d.o.Now())
+		},
+		done: func(err error) {
+			if err != nil {
+				done(err)
+			}
+		},
 	})
 }
 
@@ -235,7 +255,7 @@ func (d *core) buried(ks *locuspb.Keyspace) {
 	id := ids.KeyspaceID(ks.Id)
 	d.cat.drop(ks)
 	d.cl.version++
-	d.burials[id] = &burial{due: d.o.Now() + d.o.DropDelay}
+	d.burials[id] = d.newBurial(ks.Name, d.o.Now())
 	if b := d.births[id]; b != nil {
 		delete(d.births, id)
 		b.tell(d, nil, &api.KeyspaceNotFoundError{Name: ks.Name})

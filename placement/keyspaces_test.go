@@ -298,12 +298,20 @@ func TestDrop(t *testing.T) {
 		o.DropKeyspace(name, func(e error) { err = e })
 		return err
 	}
+	// heard is that the store has the newest map, and then that it has none again.
+	heard := func() {
+		o.has = map[uint64]uint64{1: o.beat(1, o.clock+1).MapVersion}
+		o.clock += 2
+		o.beat(1, o.clock, cloneReports(o.ranges)...)
+		o.has = nil
+	}
 	first := create("a")
 	wantError[*api.InvalidArgumentError](t, drop("default"))
 	wantError[*api.KeyspaceNotFoundError](t, drop("b"))
 	if err := drop("a"); err != nil {
 		t.Fatal(err)
 	}
+	heard()
 	wantError[*api.KeyspaceNotFoundError](t, drop("a"))
 	second := create("a")
 	if second.Id != first.Id+1 {
@@ -337,6 +345,8 @@ func TestDropWhileCreating(t *testing.T) {
 	var created, dropped error
 	o.CreateKeyspace(&locuspb.CreateKeyspaceRequest{Name: "a"}, func(_ *locuspb.Keyspace, e error) { created = e })
 	o.DropKeyspace("a", func(e error) { dropped = e })
+	o.now += o.core.o.SuspectAfter // nobody hears of it
+	o.Tick()
 	wantError[*api.KeyspaceNotFoundError](t, created)
 	if dropped != nil {
 		t.Error(dropped)
