@@ -35,7 +35,7 @@ type typedAggregate[In, Acc, Out any] struct {
 
 func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) aggregate {
 	if a.Init == nil || a.Add == nil || a.Merge == nil || a.Result == nil {
-		n.refuse("aggregate", errors.New("Init, Add, Merge and Result must all be set"))
+		n.refuse("aggregate", errors.New("functions Init, Add, Merge and Result must all be set"))
 	}
 	in, err := coderOf[In](n.codec)
 	n.refuse("argument", err)

@@ -85,7 +85,6 @@ type Node struct {
 	life  *sim.Life
 	log   raftlog.Log
 	Store *raftstore.Store
-	past  raftstore.Metrics
 }
 
 // New makes a cluster of n stores, the first of them bootstrapped, none running.
