@@ -330,7 +330,8 @@ func (r *racing) replicate(k []byte) {
 			return true
 		}
 		r.operator(k, func(info RangeInfo, op *locuspb.Operator) bool {
-			for _, l := range info.Descriptor.Learners() {
+			if learners := info.Descriptor.Learners(); len(learners) > 0 {
+				l := learners[0]
 				for _, p := range info.Progress {
 					if p.Replica == l.ID && p.Match > 0 {
 						op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Promote: []uint64{uint64(l.ID)}}}

@@ -238,17 +238,18 @@ func (s *Store) startOpened(r *Replica) {
 
 // ReadIdent reads a store's identity; false in an empty log.
 func ReadIdent(l raftlog.Log) (Ident, bool, error) {
-	for _, rec := range l.StoreRecords(recordIdent) {
-		var p locuspb.StoreIdent
-		if err := proto.Unmarshal(rec.Value, &p); err != nil {
-			return Ident{}, false, fmt.Errorf("raftstore: store identity: %w", err)
-		}
-		if p.Format != StoreFormat {
-			return Ident{}, false, &FormatError{Got: p.Format}
-		}
-		return Ident{ClusterID: p.ClusterId, NodeID: p.NodeId, StoreID: ids.StoreID(p.StoreId)}, true, nil
+	records := l.StoreRecords(recordIdent)
+	if len(records) == 0 {
+		return Ident{}, false, nil
 	}
-	return Ident{}, false, nil
+	var p locuspb.StoreIdent
+	if err := proto.Unmarshal(records[0].Value, &p); err != nil {
+		return Ident{}, false, fmt.Errorf("raftstore: store identity: %w", err)
+	}
+	if p.Format != StoreFormat {
+		return Ident{}, false, &FormatError{Got: p.Format}
+	}
+	return Ident{ClusterID: p.ClusterId, NodeID: p.NodeId, StoreID: ids.StoreID(p.StoreId)}, true, nil
 }
 
 // StoreFormat is the version of a store's data as a whole.

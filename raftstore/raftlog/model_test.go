@@ -55,7 +55,8 @@ func TestModelIsDeterministic(t *testing.T) {
 		}
 		return all.String()
 	}
-	require.True(t, run() == run())
+	first, second := run(), run()
+	require.True(t, first == second, "one seed, two logs")
 }
 
 type history struct {
