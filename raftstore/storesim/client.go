@@ -89,13 +89,13 @@ func (cl *Client) next() {
 	cl.c.Stats.Operations++
 	w := cl.c.W
 	switch x := w.Rand.IntN(100); {
-	case x < 6:
+	case x < 8:
 		cl.snapshot()
 		return
-	case x < 11:
+	case x < 13:
 		cl.stale()
 		return
-	case x < 20:
+	case x < 22:
 		cl.expiring()
 		return
 	}
@@ -181,7 +181,7 @@ func (cl *Client) finished(op *operation, d clientcore.Done) {
 	switch {
 	case d.Err == nil && read:
 		out.value = string(d.Response.GetGet().GetValue())
-		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, d.Response.GetGet(), "linearizable get")
+		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, d.Response.GetGet(), "a linearizable get")
 		cl.seen = max(cl.seen, hlc.Timestamp(d.Response.GetGet().GetTimestamp()))
 	case d.Err == nil:
 		out.ok, out.ts = true, hlc.Timestamp(d.Response.Timestamp)

@@ -60,9 +60,10 @@ type ledger struct {
 	sums     map[uint64]hlc.Timestamp // what increments returned
 	counts   []written                // increments of the counter
 	gone     map[string][]sighting
-	// newest of all acknowledged writes so far.
-	newest hlc.Timestamp
-	broken error
+	// newest acknowledged write so far, of all keys and of each.
+	newest   hlc.Timestamp
+	newestOf map[string]hlc.Timestamp
+	broken   error
 }
 
 // sighting is a linearizable read of a key that expires.
@@ -73,7 +74,7 @@ type sighting struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{writes: make(map[string][]*written), byValue: make(map[string]*written), gone: make(map[string][]sighting), sums: make(map[uint64]hlc.Timestamp)}
+	return &ledger{writes: make(map[string][]*written), byValue: make(map[string]*written), gone: make(map[string][]sighting), sums: make(map[uint64]hlc.Timestamp), newestOf: make(map[string]hlc.Timestamp)}
 }
 
 func (l *ledger) breaks(format string, args ...any) {
@@ -106,7 +107,7 @@ func (l *ledger) acknowledged(w *written, at stamp, now time.Duration, seen hlc.
 		l.breaks("P4: the write of %q to %s was acknowledged at %s and seen at %s", w.value, w.key, at.ts, w.at.ts)
 	}
 	w.at, w.end = at, now
-	l.newest = max(l.newest, at.ts)
+	l.newest, l.newestOf[w.key] = max(l.newest, at.ts), max(l.newestOf[w.key], at.ts)
 }
 
 // counted notes an acknowledged increment and the sum that it returned, which no other may have returned (P4).

@@ -69,6 +69,10 @@ func (cl *Client) snapshot() {
 		read(cl.c.past[w.Rand.IntN(n)])
 		return
 	}
+	if w.Chance(0.5) {
+		cl.freshKey()
+		return
+	}
 	span, floor := everything(), l.newest
 	cl.submit(clientcore.Op{Fresh: &span}, func(d clientcore.Done) {
 		if d.Err != nil {
@@ -81,6 +85,28 @@ func (cl *Client) snapshot() {
 			cl.c.past = cl.c.past[1:]
 		}
 		read(d.Timestamp)
+	})
+}
+
+// freshKey reads one key at a timestamp that is fresh for its range alone: no other range's clock helps.
+func (cl *Client) freshKey() {
+	all := append(append([][]byte(nil), cl.keys...), cl.ttlKeys...)
+	key := all[cl.c.W.Rand.IntN(len(all))]
+	span, floor := keys.Span{Start: key, End: keys.Next(key)}, cl.c.ledger.newestOf[string(key)]
+	cl.submit(clientcore.Op{Fresh: &span}, func(d clientcore.Done) {
+		if d.Err != nil {
+			cl.rest()
+			return
+		}
+		t := d.Timestamp
+		cl.c.ledger.fresh(t, floor)
+		req := &locuspb.Request{Consistency: at(t), Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}
+		cl.submit(clientcore.Op{Request: req}, func(d clientcore.Done) {
+			if d.Err == nil {
+				cl.found(t, key, d.Response.GetGet(), "a fresh get")
+			}
+			cl.rest()
+		})
 	})
 }
 
@@ -111,7 +137,7 @@ func (cl *Client) readAll(t hlc.Timestamp) {
 }
 
 func (cl *Client) found(t hlc.Timestamp, key []byte, g *locuspb.GetResponse, who string) {
-	c := cut{key: string(key), at: t, who: fmt.Sprintf("client %d's %s", cl.id, who)}
+	c := cut{key: string(key), at: t, who: fmt.Sprintf("client %d, %s", cl.id, who)}
 	if g.GetFound() {
 		c.value, c.ts = string(g.GetValue()), hlc.Timestamp(g.GetTimestamp())
 	}
@@ -153,7 +179,7 @@ func (cl *Client) scanFrom(t hlc.Timestamp, from []byte, seen map[string]cut) {
 			if !ok {
 				c = cut{key: string(key), at: t}
 			}
-			c.who = fmt.Sprintf("client %d's scan", cl.id)
+			c.who = fmt.Sprintf("client %d, a scan", cl.id)
 			cl.c.ledger.saw(c)
 		}
 		cl.rest()
@@ -192,7 +218,7 @@ func (cl *Client) stale() {
 	}
 	cl.submit(clientcore.Op{Request: req}, func(d clientcore.Done) {
 		if d.Err == nil {
-			cl.found(hlc.Timestamp(d.Response.Timestamp), key, d.Response.GetGet(), "stale get")
+			cl.found(hlc.Timestamp(d.Response.Timestamp), key, d.Response.GetGet(), "a stale get")
 		}
 		cl.rest()
 	})
@@ -210,7 +236,7 @@ func (cl *Client) expiring() {
 				g := d.Response.GetGet()
 				read := hlc.Timestamp(d.Response.Timestamp)
 				l.gone[string(key)] = append(l.gone[string(key)], sighting{begin: begin, end: w.Now(), at: read, value: string(g.GetValue())})
-				cl.found(read, key, g, "get")
+				cl.found(read, key, g, "a linearizable get")
 				cl.seen = max(cl.seen, hlc.Timestamp(g.GetTimestamp()))
 			}
 			cl.rest()
