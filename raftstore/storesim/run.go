@@ -407,6 +407,8 @@ func (r *run) nemesis() {
 		}
 		n := c.Nodes[w.Rand.IntN(len(c.Nodes))]
 		switch x := w.Rand.IntN(10); {
+		case x < 2 && n.Up():
+			n.doom(func() bool { return r.chaos }, func() { r.restartLater(n) })
 		case x < 4 && n.Up():
 			n.Crash()
 			r.restartLater(n)
