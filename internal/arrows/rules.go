@@ -83,6 +83,22 @@ var rooms = []room{
 		path: "bench", knows: with("api", "client", "examples", "server", "udf"),
 		because: "load generators and checkers see a cluster from outside",
 	},
+	{
+		path: "bench/load", knows: nil, never: []string{"net", "os"},
+		because: "the load generator drives any store through its Target: it knows none and does no I/O",
+	},
+	{
+		path: "bench/load/locusload", knows: []string{"client", "bench/load"}, tests: []string{"server", "udf", "examples"},
+		because: "Locus is measured through the client that users have",
+	},
+	{
+		path: "bench/load/process", knows: nil,
+		because: "a child process is a child process, whatever it serves",
+	},
+	{
+		path: "bench/load/sidebyside", knows: []string{"client", "bench/load"},
+		because: "both stores are driven as processes, in the same way",
+	},
 }
 
 // with is the leaf packages and some rooms more.
@@ -103,6 +119,7 @@ var owners = []owner{
 	{imports: []string{"github.com/hashicorp"}, rooms: []string{"server"}},
 	{imports: []string{"github.com/tetratelabs/wazero"}, rooms: []string{"udf"}},
 	{imports: []string{"google.golang.org/grpc"}, rooms: []string{"api", "client", "server", "cmd", "bench"}},
+	{imports: []string{"github.com/HdrHistogram"}, rooms: []string{"bench/load"}},
 	{imports: []string{"github.com/prometheus"}, rooms: []string{"server", "bench"}},
 	{imports: []string{"github.com/spf13", "github.com/vbauerster"}, rooms: []string{"cmd"}},
 	{imports: []string{"github.com/anishathalye/porcupine"}, rooms: []string{"bench", "raftstore/storesim"}, tests: true},
