@@ -52,6 +52,10 @@ var rooms = []room{
 		because: "the log knows groups and entries, not what they mean",
 	},
 	{
+		path: "raftstore/rowcache", knows: with(), never: []string{"net", "os"},
+		because: "the row cache knows keys, sequences and bytes; who fills it and when is the store's",
+	},
+	{
 		path: "placement", knows: with("api"), never: []string{"net", "os"},
 		because: "placement decides on values, so that a simulation can play weeks in seconds",
 	},
