@@ -110,7 +110,11 @@ func (r *Replica) input(in *raftInput) {
 }
 
 func (r *Replica) step(m *raftpb.Message) {
+	if asksForVote(m) && r.bound() {
+		return
+	}
 	err := r.raft.node.Step(m)
+	r.heard(m)
 	if err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 		r.store.logger.Debug("raft message refused", "range", r.id, "type", m.GetType(), "err", err)
 	}
@@ -207,6 +211,9 @@ func (r *Replica) ready() {
 	if rd.SoftState != nil || rd.HardState.GetTerm() != 0 {
 		r.roleChanged()
 	}
+	if c := ids.Index(rd.HardState.GetCommit()); c > 0 {
+		r.update(func(s *replicaState) { s.committed = max(s.committed, c) })
+	}
 	for _, rs := range rd.ReadStates {
 		r.raft.reads.confirmed(r, rs)
 	}
@@ -238,7 +245,7 @@ func (r *Replica) roleChanged() {
 		}
 		s.term, s.leader, s.isLeader = term, lead, leads
 		if was || began || !leads {
-			s.transferring = false
+			s.transferring, s.leaseUntil, s.leaseVoid = false, 0, false
 		}
 		if !leads {
 			s.progress = nil
@@ -325,8 +332,11 @@ func (r *Replica) envelope(s *replicaState, m *raftpb.Message, to ids.StoreID) *
 // tick advances Raft's clock by one, and does what is done now and then.
 func (r *Replica) tick() {
 	progress := r.followers() // before Raft forgets who was active, as it does once in an election timeout
-	r.raft.node.Tick()
+	if r.mayTick() {
+		r.raft.node.Tick()
+	}
 	r.raft.reads.tick(r)
+	r.renewLease()
 	r.campaign()
 	st := r.raft.node.BasicStatus()
 	if st.RaftState != raft.StateLeader {
@@ -417,7 +427,7 @@ func (r *Replica) closeQuiet() {
 
 // transfer hands the lead to a replica.
 func (r *Replica) transfer(to ids.ReplicaID) {
-	r.update(func(s *replicaState) { s.transferring = true })
+	r.update(func(s *replicaState) { s.transferring, s.leaseVoid = true, true }) // before any message of it
 	r.raft.node.TransferLeader(uint64(to))
 }
 

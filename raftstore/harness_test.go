@@ -108,6 +108,7 @@ type testNode struct {
 	files *vfs.Memory
 	eng   *engine.Memory
 	wall  time.Time
+	mono  time.Duration
 	exec  *stepper
 	wal   raftlog.Log
 	tune  func(*Options)
@@ -193,8 +194,9 @@ func (n *testNode) tryStart() error {
 	n.fatal = nil
 	o := Options{
 		Ident: n.ident(), Engine: n.eng, Log: n.wal, Files: n.files, SnapshotDir: "/snapshots",
-		Clock:    hlc.NewClock(func() time.Time { return n.wall }, 0),
-		Executor: n.exec, Transport: mailbox{n}, Evaluator: n.c, Rand: rand.New(rand.NewPCG(uint64(n.id), 1)),
+		Clock:     hlc.NewClock(func() time.Time { return n.wall }, 0),
+		Monotonic: func() time.Duration { return n.mono },
+		Executor:  n.exec, Transport: mailbox{n}, Evaluator: n.c, Rand: rand.New(rand.NewPCG(uint64(n.id), 1)),
 		OnFatal: func(err error) { n.fatal = err },
 	}
 	if n.tune != nil {
@@ -344,10 +346,11 @@ func (c *testCluster) healthy() {
 	}
 }
 
-// tick moves the Raft clocks of some stores (all, if none is named), and settles.
+// tick moves the Raft clocks of some stores (all, if none is named), and settles. Time passes for all of them.
 func (c *testCluster) tick(times int, stores ...ids.StoreID) {
 	c.t.Helper()
 	for range times {
+		c.elapse(testTick)
 		for _, n := range c.nodes {
 			if n.Store == nil {
 				continue
@@ -364,6 +367,19 @@ func (c *testCluster) tick(times int, stores ...ids.StoreID) {
 		c.settle()
 	}
 }
+
+// elapse moves all monotonic clocks, and nothing else.
+func (c *testCluster) elapse(d time.Duration) {
+	for _, n := range c.nodes {
+		n.mono += d
+	}
+}
+
+// testTick and testTimeout are the defaults of Options.TickInterval and the election timeout.
+const (
+	testTick    = 100 * time.Millisecond
+	testTimeout = 10 * testTick
+)
 
 // pass moves all wall clocks.
 func (c *testCluster) pass(d time.Duration) {
@@ -384,7 +400,7 @@ func (c *testCluster) cut(id ids.StoreID) {
 
 func (c *testCluster) heal() { clear(c.drop) }
 
-// elect makes a store's replica campaign at once, as at the end of a transfer, and settles.
+// elect makes a store's replica campaign, once no lease holds it back, and settles.
 func (c *testCluster) elect(id ids.RangeID, store ids.StoreID) {
 	c.t.Helper()
 	c.campaign(id, store)
@@ -395,6 +411,7 @@ func (c *testCluster) elect(id ids.RangeID, store ids.StoreID) {
 }
 
 func (c *testCluster) campaign(id ids.RangeID, store ids.StoreID) {
+	c.elapse(testTimeout)
 	r := c.node(store).replica(id)
 	r.post(raftInput{run: func() {
 		r.step(&raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: new(uint64(r.snapshot().leader)), To: new(uint64(r.self)), Term: new(r.raft.node.BasicStatus().GetTerm())})
@@ -731,3 +748,25 @@ func (n *testNode) nextEntry(id ids.RangeID, writes ...dataWrite) *batchEntry {
 }
 
 func kv(k, v string) dataWrite { return dataWrite{Key: key(k), Value: []byte(v)} }
+
+// carry delivers what is in the mail from one store to another.
+func (c *testCluster) carry(from, to ids.StoreID) {
+	mail := c.mail
+	c.mail = nil
+	for _, l := range mail {
+		if l.from == from && l.to == to {
+			c.deliver(l)
+		} else {
+			c.mail = append(c.mail, l)
+		}
+	}
+}
+
+func messageType(t testing.TB, l letter) string {
+	t.Helper()
+	m, err := decodeMessage(l.env.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.GetType().String()
+}

@@ -22,6 +22,7 @@ type Metrics struct {
 	AcknowledgedCommands uint64
 	Reads                uint64
 	ReadRounds           uint64
+	LeaseReads           uint64
 	Elections            uint64
 	Splits               uint64
 	SnapshotsSent        uint64
@@ -34,7 +35,7 @@ type Metrics struct {
 // metrics counts. It is off the protocol's way: each method adds and returns.
 type metrics struct {
 	commands, batches, proposed, proposedBytes, appends, writes, commits, applied, refused, acks atomic.Uint64
-	bytes, reads, rounds, elections, splits, sent, restored, checkpoints, removals, undo         atomic.Uint64
+	bytes, reads, rounds, elections, splits, sent, restored, checkpoints, removals, undo, leased atomic.Uint64
 }
 
 func (m *metrics) evaluate(n int)       { m.commands.Add(uint64(n)); m.batches.Add(1) }
@@ -43,7 +44,8 @@ func (m *metrics) append(writes int)    { m.appends.Add(1); m.writes.Add(uint64(
 func (m *metrics) commit(n int)         { m.commits.Add(uint64(n)) }
 func (m *metrics) acknowledge(n int)    { m.acks.Add(uint64(n)) }
 func (m *metrics) read()                { m.reads.Add(1) }
-func (m *metrics) readRound(int)        { m.rounds.Add(1) }
+func (m *metrics) readRound()           { m.rounds.Add(1) }
+func (m *metrics) leaseRead()           { m.leased.Add(1) }
 func (m *metrics) elected()             { m.elections.Add(1) }
 func (m *metrics) split()               { m.splits.Add(1) }
 func (m *metrics) snapshotSent()        { m.sent.Add(1) }
@@ -69,7 +71,7 @@ func (s *Store) Collect() Metrics {
 		ProposedEntries: m.proposed.Load(), ProposedBytes: m.proposedBytes.Load(),
 		AppendedFrames: m.appends.Load(), AppendedWrites: m.writes.Load(),
 		CommittedEntries: m.commits.Load(), AppliedEntries: m.applied.Load(), AppliedBytes: m.bytes.Load(), RefusedEntries: m.refused.Load(),
-		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(),
+		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(), LeaseReads: m.leased.Load(),
 		Elections: m.elections.Load(), Splits: m.splits.Load(), SnapshotsSent: m.sent.Load(),
 		SnapshotsApplied: m.restored.Load(), Checkpoints: m.checkpoints.Load(), ReplicasRemoved: m.removals.Load(),
 		UndoneSequences: m.undo.Load(),

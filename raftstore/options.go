@@ -39,8 +39,21 @@ type Options struct {
 	Logger    *slog.Logger
 	// Rand is the source of snapshot ids.
 	Rand *rand.Rand
+	// Monotonic is a clock that nobody sets and that does not stop with the machine (internal/boottime in production).
+	// Leases are counted on it.
+	Monotonic func() time.Duration
 	// OnFatal is told, once, of a failed write or sync, or of damage: the process must stop.
 	OnFatal func(error)
+
+	// TickInterval is the time between two calls of Tick. Default 100 ms.
+	TickInterval time.Duration
+	// Reads says whether reads may rely on a lease. Default ReadLease.
+	Reads ReadMode
+	// MaxClockDrift is by how much of itself the rate of one store's monotonic clock may exceed another's. Default 0.05,
+	// about a hundred times what is usual.
+	MaxClockDrift float64
+	// LeaseMargin is what leases are shorter by for reading clocks at some grain. Default a tenth of a tick.
+	LeaseMargin time.Duration
 
 	// ElectionTicks is the election timeout in ticks; a follower waits one to two of them. Default 10.
 	ElectionTicks int
@@ -96,6 +109,9 @@ func setDefault[T comparable](p *T, v T) {
 }
 
 func (o *Options) setDefaults() {
+	setDefault(&o.TickInterval, 100*time.Millisecond)
+	setDefault(&o.MaxClockDrift, 0.05)
+	setDefault(&o.LeaseMargin, o.TickInterval/10)
 	setDefault(&o.ElectionTicks, 10)
 	setDefault(&o.HeartbeatTicks, 2)
 	setDefault(&o.QuietTicks, 10)
@@ -133,8 +149,10 @@ func (o *Options) Validate() error {
 		return errors.New("raftstore: a store needs its identity")
 	case o.Engine == nil || o.Log == nil || o.Files == nil || o.SnapshotDir == "":
 		return errors.New("raftstore: a store needs an engine, a log and a place for snapshots")
-	case o.Clock == nil || o.Executor == nil || o.Transport == nil || o.Rand == nil:
-		return errors.New("raftstore: a store needs a clock, an executor, a transport and a random source")
+	case o.Clock == nil || o.Monotonic == nil || o.Executor == nil || o.Transport == nil || o.Rand == nil:
+		return errors.New("raftstore: a store needs two clocks, an executor, a transport and a random source")
+	case o.MaxClockDrift < 0 || o.MaxClockDrift >= 1 || o.LeaseMargin < 0:
+		return fmt.Errorf("raftstore: a clock drift of %g is not in [0, 1), or the margin %s is negative", o.MaxClockDrift, o.LeaseMargin)
 	case o.ElectionTicks <= o.HeartbeatTicks:
 		return fmt.Errorf("raftstore: election timeout of %d ticks must exceed the heartbeat interval of %d", o.ElectionTicks, o.HeartbeatTicks)
 	}

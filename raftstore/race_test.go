@@ -13,6 +13,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/boottime"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/vfs"
@@ -91,6 +92,7 @@ func newRacing(t *testing.T) *racing {
 		t.Cleanup(pool.Close)
 		s, err := Open(Options{
 			Ident: id, Engine: eng, Log: l, Files: files, SnapshotDir: "/snapshots", Clock: hlc.NewClock(time.Now, 0),
+			Monotonic: boottime.Now, TickInterval: 5 * time.Millisecond,
 			Executor: pool, Transport: channels{r}, Evaluator: racingFunctions{}, Rand: rand.New(rand.NewPCG(uint64(i), 1)),
 			OnFatal:       func(err error) { r.fail(fmt.Errorf("store %s stopped: %w", id.StoreID, err)) },
 			ElectionTicks: 20, CheckpointTicks: 20, RetainedEntries: 20, MaxEntryCommands: 16,

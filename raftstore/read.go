@@ -100,7 +100,7 @@ func (r *Replica) read(req *locuspb.Request, done func(*locuspb.Response)) {
 	}
 	switch c.GetLevel() {
 	case locuspb.ConsistencyLevel_LINEARIZABLE:
-		r.confirmLeadership(func(err error) {
+		r.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {
 			if err != nil {
 				fail(err)
 				return

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 )
 
@@ -28,17 +29,35 @@ type readRounds struct {
 	// do. They are unique in the life of the process: a reused one could be answered by an old round.
 	first, id uint64
 	asked     int // ticks since it was asked
-	underWay  bool
-	// applying wait for their index to be applied, in order of the index.
+	// since is the store's monotonic time before it was first asked.
+	since    time.Duration
+	underWay bool
+	// applying wait for their index to be applied.
 	applying []*readWaiter
 }
 
 // maxWaitingReads bounds the readers that wait for one round.
 const maxWaitingReads = 1 << 16
 
-// confirmLeadership calls f once this replica is known to have led after the call, and everything that was
-// committed then is visible here; or with an error.
-func (r *Replica) confirmLeadership(f func(error)) {
+// confirmLeadership calls f once this replica is known to have led after the call, and everything is visible here
+// that was acknowledged then, or that somebody who has seen token may have seen; or with an error. Under a lease it
+// calls f at once.
+func (r *Replica) confirmLeadership(token hlc.Timestamp, f func(error)) {
+	if index, ok := r.underLease(token); ok {
+		if index == 0 {
+			f(nil)
+			return
+		}
+		r.post(raftInput{run: func() {
+			if r.raft.stopped {
+				f(r.notLeaseholder())
+				return
+			}
+			r.raft.reads.applying = append(r.raft.reads.applying, &readWaiter{confirmed: f, index: index})
+			r.raft.reads.release(r, r.snapshot().applied.Index)
+		}})
+		return
+	}
 	r.post(raftInput{run: func() {
 		if r.raft.stopped {
 			f(r.notLeaseholder())
@@ -60,14 +79,19 @@ func (r *Replica) confirmLeadership(f func(error)) {
 // advance begins a round if none is under way. Before the leader has applied an entry of its term nothing is
 // asked: Raft would only queue it.
 func (q *readRounds) advance(r *Replica) {
-	if q.underWay || len(q.next) == 0 {
-		return
+	if len(q.next) > 0 {
+		q.begin(r)
 	}
-	if !r.snapshot().leaseholder {
+}
+
+// begin asks for those who wait, if there are any: the answer renews the lease.
+func (q *readRounds) begin(r *Replica) {
+	if q.underWay || !r.snapshot().leaseholder {
 		return
 	}
 	q.current, q.next = q.next, nil
 	q.underWay = true
+	q.since = r.store.opts.Monotonic() // NB: before the question (rule D3)
 	q.ask(r)
 	q.first = q.id
 }
@@ -80,7 +104,7 @@ func (q *readRounds) ask(r *Replica) {
 	q.id = r.store.nextReadID()
 	q.asked = 0
 	r.raft.node.ReadIndex(binary.LittleEndian.AppendUint64(nil, q.id))
-	r.store.metrics.readRound(len(q.current))
+	r.store.metrics.readRound()
 }
 
 // tick asks again when an answer is overdue: rounds are lost silently.
@@ -101,6 +125,7 @@ func (q *readRounds) confirmed(r *Replica, rs raft.ReadState) {
 	if id := binary.LittleEndian.Uint64(rs.RequestCtx); id < q.first || id > q.id {
 		return // a round that was given up
 	}
+	r.grantLease(q.since)
 	done := q.current
 	q.current, q.underWay = nil, false
 	for _, w := range done {

@@ -2,6 +2,8 @@ package raftstore
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -42,6 +44,9 @@ type Replica struct {
 		desc  *topology.Descriptor
 	}
 	history *history
+
+	// leaseWanted: the lease was used since it was last renewed.
+	leaseWanted atomic.Bool
 }
 
 // replicaState is what the parties share.
@@ -60,6 +65,12 @@ type replicaState struct {
 	frozen bool
 	// transferring: the lead is being handed over; proposals would be dropped.
 	transferring bool
+	// leaseUntil is the end of the lease, on the store's monotonic clock; leaseVoid: this term has none any more.
+	leaseUntil time.Duration
+	leaseVoid  bool
+	// committed is the last index that Raft has called committed. Nobody else knows of it before this replica does,
+	// if it leads.
+	committed ids.Index
 	// ingesting: a snapshot is replacing the span's data.
 	ingesting bool
 	// gone: the replica was removed; its data is being wiped.
@@ -73,6 +84,7 @@ type replicaState struct {
 
 func newReplica(s *Store, id ids.RangeID, self ids.ReplicaID) *Replica {
 	r := &Replica{store: s, id: id, self: self, queue: s.exec.NewQueue(QueueRaft)}
+	r.raft.heardAt = s.started
 	r.seq = newSequencer(r)
 	return r
 }
@@ -206,6 +218,10 @@ type raftState struct {
 	// reset is the highest generation whose sequencer must start again.
 	reset     uint64
 	idleTicks int
+	// heardAt is when this replica last handled a message of its leader, or when its store started; unheard counts
+	// the ticks since.
+	heardAt   time.Duration
+	unheard   int
 	leaving   bool // a command to leave the joint configuration is under way
 	campaigns int
 	stopped   bool
@@ -260,9 +276,18 @@ func (r *Replica) campaign() {
 		return
 	}
 	r.raft.campaigns--
+	if r.bound() && !r.alone() {
+		return
+	}
 	if err := r.raft.node.Campaign(); err != nil {
 		r.store.logger.Debug("campaign refused", "range", r.id, "err", err)
 	}
+}
+
+// alone says whether the range has never had another replica that could lead it.
+func (r *Replica) alone() bool {
+	d := r.snapshot().desc
+	return d != nil && len(d.Replicas) == 1 && d.Replicas[0].ID == r.self && d.NextReplica == r.self+1 && r.self == 1
 }
 
 func (r *Replica) wakeLocked() {

@@ -286,7 +286,7 @@ func (q *sequencer) answerUnwritten(b *batch) {
 	q.mu.Lock()
 	q.mu.inflight = append(q.mu.inflight, f)
 	q.mu.Unlock()
-	q.r.confirmLeadership(func(err error) {
+	q.r.confirmLeadership(0, func(err error) { // no token: the overlay has all that is committed and not applied
 		q.mu.Lock()
 		f.read = true
 		if err != nil && slices.Contains(q.mu.inflight, f) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -31,6 +32,8 @@ type Store struct {
 	clock  *hlc.Clock
 	exec   Executor
 	logger *slog.Logger
+	// started is when the store was opened, on its monotonic clock.
+	started time.Duration
 
 	applier   *applier
 	logWriter *logWriter
@@ -350,7 +353,7 @@ func commandSize(req *locuspb.Request, limit int) (int, error) {
 
 // clockAt answers with this store's clock, read behind a leadership check (rule C2).
 func (r *Replica) clockAt(req *locuspb.Request, reply func(*locuspb.Response)) {
-	r.confirmLeadership(func(err error) {
+	r.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {
 		st := r.snapshot()
 		if err == nil {
 			err = r.servable(&st, req.BoundsEpoch)
@@ -391,7 +394,7 @@ func (s *Store) OpenView(id ids.RangeID, boundsEpoch uint64, ts hlc.Timestamp, d
 		})
 	}
 	if ts == 0 {
-		r.confirmLeadership(take)
+		r.confirmLeadership(s.clock.Last(), take)
 		return
 	}
 	r.whenClosed(ts, take)

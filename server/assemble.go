@@ -11,6 +11,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/boottime"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
@@ -73,7 +74,7 @@ func (n *Node) storeOptions() raftstore.Options {
 	n.executor = raftstore.NewPool(raftstore.PoolOptions{})
 	return raftstore.Options{
 		Ident: n.ident, Engine: n.engine, Log: n.raftLog, Files: n.dir.fs, SnapshotDir: n.dir.file(snapshotDir),
-		Clock: n.clock, Executor: n.executor, Transport: n.raft, Logger: n.log, OnFatal: n.fail,
+		Clock: n.clock, Monotonic: boottime.Now, TickInterval: n.o.TickInterval, Reads: n.o.readMode(), Executor: n.executor, Transport: n.raft, Logger: n.log, OnFatal: n.fail,
 		Rand:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Evaluator: &evaluator{functions: n.functions, cmap: n.cmap, node: n.ident.NodeID},
 	}

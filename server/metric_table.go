@@ -67,6 +67,7 @@ var metricTable = []struct {
 	{"locus_apply_refused_total", "Entries refused at apply, on all replicas alike.", counter, func(s *sample) float64 { return float64(s.store.RefusedEntries) }},
 	{"locus_acknowledge_commands_total", "Commands answered.", counter, func(s *sample) float64 { return float64(s.store.AcknowledgedCommands) }},
 	{"locus_read_requests_total", "Reads served.", counter, func(s *sample) float64 { return float64(s.store.Reads) }},
+	{"locus_lease_reads_total", "Reads that a lease confirmed, without asking a quorum.", counter, func(s *sample) float64 { return float64(s.store.LeaseReads) }},
 	{"locus_read_rounds_total", "ReadIndex rounds; reads per round is how well reads share one.", counter, func(s *sample) float64 { return float64(s.store.ReadRounds) }},
 	{"locus_elections_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.store.Elections) }},
 	{"locus_splits_total", "Splits applied here.", counter, func(s *sample) float64 { return float64(s.store.Splits) }},

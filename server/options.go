@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/locuskv/locus/raftstore"
 	"github.com/locuskv/locus/udf"
 )
 
@@ -68,6 +69,10 @@ type Options struct {
 	DeadAfter time.Duration
 	// TickInterval is the unit of Raft's timeouts: elections take 10 to 20 of it. Default 100 ms.
 	TickInterval time.Duration
+	// Reads says whether linearizable reads may rely on a lease ("lease", the default), which assumes that the rates of
+	// two machines' monotonic clocks differ by at most a twentieth and that none stands still while others run; or
+	// whether every one asks a quorum ("index"), which assumes nothing about clocks.
+	Reads string
 	// HeartbeatInterval is how often the node reports to the placement driver. Default 1 s.
 	HeartbeatInterval time.Duration
 	// MaxClockOffset is how far another node's clock may lead this one's. Default 500 ms.
@@ -82,6 +87,20 @@ type Options struct {
 	Version string
 	// Logger takes the node's log. Default: slog.Default.
 	Logger *slog.Logger
+}
+
+// What Options.Reads may be.
+const (
+	readLease = "lease"
+	readIndex = "index"
+)
+
+// readMode is Reads for the store.
+func (o Options) readMode() raftstore.ReadMode {
+	if o.Reads == readIndex {
+		return raftstore.ReadIndex
+	}
+	return raftstore.ReadLease
 }
 
 // TLSFiles name PEM files: the authority that signs nodes and clients, and this node's certificate and
@@ -100,6 +119,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Data, DefaultData)
 	def(&o.Listen, DefaultListen)
 	def(&o.Version, "dev")
+	def(&o.Reads, readLease)
 	if host, port, err := splitAddress(o.Listen); err == nil {
 		def(&o.GossipListen, net.JoinHostPort(host, strconv.Itoa(follow(port, gossipOffset))))
 		def(&o.HTTPListen, net.JoinHostPort(defaultHTTPHost, strconv.Itoa(follow(port, httpOffset))))
@@ -164,6 +184,9 @@ func (o Options) Validate() error {
 	}
 	if !onLoopback(o.HTTPListen) {
 		return optionError("--http-listen", "%q is not on loopback; health checks, metrics and profiles have no authentication", o.HTTPListen)
+	}
+	if o.Reads != readLease && o.Reads != readIndex {
+		return optionError("--reads", "%q is neither %s nor %s", o.Reads, readLease, readIndex)
 	}
 	if o.DeadAfter < 0 || o.TickInterval < 0 || o.HeartbeatInterval < 0 || o.MaxClockOffset < 0 || o.SnapshotRate < 0 {
 		return optionError("options", "durations and rates must not be negative")

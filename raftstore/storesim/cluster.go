@@ -138,7 +138,8 @@ func (n *Node) Start() error {
 	life := n.life
 	store, err := raftstore.Open(raftstore.Options{
 		Ident: n.ident(), Engine: n.eng, Log: l, Files: n.files, SnapshotDir: "/snapshots",
-		Clock:    hlc.NewClock(n.wall, 0),
+		Clock:     hlc.NewClock(n.wall, 0),
+		Monotonic: n.c.W.Now, TickInterval: tickInterval,
 		Executor: executor{life}, Transport: &transport{n}, Evaluator: counter{}, Logger: n.c.logger,
 		Rand:    rand.New(rand.NewPCG(n.c.W.Rand.Uint64(), 1)),
 		OnFatal: func(err error) { n.c.violate(fmt.Errorf("store %s stopped: %w", n.ID, err)) },
