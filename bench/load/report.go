@@ -79,6 +79,19 @@ type CounterReport struct {
 	Exact bool `json:"exact"`
 }
 
+// Loaded is what a load came to. It is also its form in JSON.
+type Loaded struct {
+	Keys      int     `json:"keys"`
+	ValueSize int     `json:"value_size"`
+	Seconds   float64 `json:"seconds"`
+	Rate      float64 `json:"keys_per_second"`
+}
+
+// NewLoaded reports that all keys were written.
+func NewLoaded(o Options, took time.Duration) Loaded {
+	return Loaded{o.Keys, o.ValueSize, took.Seconds(), float64(o.Keys) / took.Seconds()}
+}
+
 func (r *run) report(warm *tally) *Report {
 	total := r.recorder.total
 	took := max(total.last.Sub(r.from), r.o.Duration)
