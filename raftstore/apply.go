@@ -161,6 +161,7 @@ func (a *applier) step() {
 			a.s.fatal(err)
 			return
 		}
+		a.s.applyRows(outcomes) // before any of it is visible (rule D4)
 	}
 	a.queue.Post(func() {
 		if a.s.stopped() {
@@ -275,6 +276,7 @@ func (a *applier) publish(o *outcome) {
 		}
 		current = s.term
 	})
+	a.s.published.Store(uint64(o.seq))
 	refused := o.entry != nil && !o.accepted
 	if o.accepted {
 		a.s.acknowledge(r.seq.onAccepted(o.entry.Term, o.entry.Base))

@@ -209,6 +209,7 @@ func (g *ingest) finish() {
 		st := &r.mu.state
 		r.history = h
 		st.desc, st.applied, st.visible, st.ingesting = g.desc, g.applied, seq, false
+		st.gen = a.s.gens.Add(1)
 		st.reserved = keys.Span{}
 		r.mu.Unlock()
 		a.s.metrics.snapshotApplied()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/raftstore/rowcache"
 )
 
 // Metrics are a store's counters since it was opened, named by the verbs of the write path.
@@ -23,6 +24,7 @@ type Metrics struct {
 	Reads                uint64
 	ReadRounds           uint64
 	LeaseReads           uint64
+	RowCache             rowcache.Stats
 	Elections            uint64
 	Splits               uint64
 	SnapshotsSent        uint64
@@ -71,7 +73,7 @@ func (s *Store) Collect() Metrics {
 		ProposedEntries: m.proposed.Load(), ProposedBytes: m.proposedBytes.Load(),
 		AppendedFrames: m.appends.Load(), AppendedWrites: m.writes.Load(),
 		CommittedEntries: m.commits.Load(), AppliedEntries: m.applied.Load(), AppliedBytes: m.bytes.Load(), RefusedEntries: m.refused.Load(),
-		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(), LeaseReads: m.leased.Load(),
+		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(), LeaseReads: m.leased.Load(), RowCache: s.rows.Stats(),
 		Elections: m.elections.Load(), Splits: m.splits.Load(), SnapshotsSent: m.sent.Load(),
 		SnapshotsApplied: m.restored.Load(), Checkpoints: m.checkpoints.Load(), ReplicasRemoved: m.removals.Load(),
 		UndoneSequences: m.undo.Load(),

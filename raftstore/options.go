@@ -87,6 +87,9 @@ type Options struct {
 	// MaxApplyEntries bounds the entries that one apply step commits. Default 256.
 	MaxApplyEntries int
 
+	// RowCacheBytes bounds the cache of rows that leaseholders have read. Default 64 MiB; below 0 there is none.
+	RowCacheBytes int64
+
 	// CheckpointBytes and CheckpointTicks: a checkpoint is taken when this much was applied since the last, or
 	// when anything was and this much time has passed. What follows a checkpoint is undone and replayed after a crash,
 	// at about 75,000 versions a second. Defaults 16 MiB and 300 ticks.
@@ -128,6 +131,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxInflightMessages, 128)
 	setDefault(&o.MaxInflightBytes, 8<<20)
 	setDefault(&o.MaxApplyEntries, 256)
+	setDefault(&o.RowCacheBytes, 64<<20)
 	setDefault(&o.CheckpointBytes, 16<<20)
 	setDefault(&o.CheckpointTicks, 300)
 	setDefault(&o.RetainedEntries, 1024)

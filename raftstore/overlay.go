@@ -49,8 +49,9 @@ func (o *overlay) drop(writes []dataWrite, base uint64) {
 
 // view is what an evaluation sees: the engine at one sequence under one overlay (rule A4).
 type view struct {
-	engine  engine.Engine
+	store   *Store
 	seq     ids.Seq
+	rows    rowsAt
 	overlay *overlay
 	// at is the entry's timestamp: expiry is judged by it.
 	at hlc.Timestamp
@@ -68,16 +69,9 @@ func (v *view) get(key []byte) (record, bool, error) {
 		// A copy, as the engine's is: the entry is not encoded yet.
 		return record{Key: key, Value: bytes.Clone(w.Value), TS: w.ts, Expires: w.Expires}, true, nil
 	}
-	raw, _, found, err := v.engine.Get(dataKey(key), v.seq)
-	if err != nil || !found {
+	val, found, err := v.store.get(key, v.seq, v.rows)
+	if err != nil || !found || val.Expired(v.at) {
 		return record{}, false, err
-	}
-	val, err := engine.ParseValue(raw)
-	if err != nil {
-		return record{}, false, err
-	}
-	if val.Expired(v.at) {
-		return record{}, false, nil
 	}
 	return record{Key: key, Value: val.Data, TS: val.Timestamp, Expires: val.Expires}, true, nil
 }
@@ -85,7 +79,7 @@ func (v *view) get(key []byte) (record, bool, error) {
 // scan calls f with every living record of span in key order until it returns false. Key and Value are
 // valid during the call only.
 func (v *view) scan(span keys.Span, f func(record) bool) error {
-	it := v.engine.NewIterator(engine.IterOptions{Span: dataSpan(span), Seq: v.seq})
+	it := v.store.engine.NewIterator(engine.IterOptions{Span: dataSpan(span), Seq: v.seq})
 	defer it.Close()
 	ov := v.overlay.writes.Iter()
 	ovOK := ov.Seek(string(span.Start)) && span.Contains([]byte(ov.Key()))

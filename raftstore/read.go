@@ -19,6 +19,7 @@ type reading struct {
 	r    *Replica
 	desc *topology.Descriptor
 	seq  ids.Seq
+	rows rowsAt
 	// at judges expiry (rule C7).
 	at hlc.Timestamp
 }
@@ -37,6 +38,7 @@ func (r *Replica) take(bounds uint64, ts hlc.Timestamp) (*reading, error) {
 }
 
 func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) {
+	published := ids.Seq(r.store.published.Load())
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := &r.mu.state
@@ -49,7 +51,7 @@ func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) 
 			return nil, &api.TimestampUnavailableError{Timestamp: ts, Oldest: r.history.oldest(), Reason: "it is not closed here yet"}
 		}
 		v.at = max(v.at, ts)
-		v.seq = r.store.holds.acquire(s.visible)
+		v.seq, v.rows = r.store.holds.acquire(s.visible), s.rowsAt(published)
 		return v, nil
 	}
 	// The search reads applied states anywhere above the discard sequence, which must stay where it is meanwhile.
@@ -100,6 +102,12 @@ func (r *Replica) read(req *locuspb.Request, done func(*locuspb.Response)) {
 	}
 	switch c.GetLevel() {
 	case locuspb.ConsistencyLevel_LINEARIZABLE:
+		if get := req.GetGet(); get != nil {
+			if resp, ok := r.getCached(req, get.Key); ok {
+				done(resp)
+				return
+			}
+		}
 		r.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {
 			if err != nil {
 				fail(err)
@@ -205,28 +213,19 @@ func (v *reading) get(op *locuspb.GetRequest) (*locuspb.Response, hlc.Timestamp,
 	if !v.desc.Span.Contains(op.Key) {
 		return nil, 0, &api.EpochMismatchError{Range: v.r.id, Routes: v.r.store.routesOf(v.desc)}
 	}
-	out := &locuspb.GetResponse{}
-	resp := &locuspb.Response{Result: &locuspb.Response_Get{Get: out}}
 	rec, found, err := v.record(op.Key)
-	if err != nil || !found {
-		return resp, 0, err
+	if err != nil {
+		return nil, 0, err
 	}
-	if rec.Expired(v.at) {
-		return resp, 0, nil
-	}
-	out.Found, out.Value, out.Timestamp, out.Expires = true, rec.Data, uint64(rec.Timestamp), uint64(rec.Expires)
-	return resp, rec.Expires, nil
+	found = found && !rec.Expired(v.at)
+	out := getResponse(found, rec.Data, rec.Timestamp, rec.Expires)
+	return &locuspb.Response{Result: &locuspb.Response_Get{Get: out}}, hlc.Timestamp(out.Expires), nil
 }
 
 func (v *reading) record(key []byte) (engine.Value, bool, error) {
-	raw, _, found, err := v.r.store.engine.Get(dataKey(key), v.seq)
-	if err != nil || !found {
-		v.fatalIf(err)
-		return engine.Value{}, false, err
-	}
-	val, err := engine.ParseValue(raw)
+	val, found, err := v.r.store.get(key, v.seq, v.rows)
 	v.fatalIf(err)
-	return val, true, err
+	return val, found, err
 }
 
 func (v *reading) fatalIf(err error) {

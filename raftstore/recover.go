@@ -13,6 +13,7 @@ import (
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/raftstore/engine"
 	"github.com/locuskv/locus/raftstore/raftlog"
+	"github.com/locuskv/locus/raftstore/rowcache"
 )
 
 // CorruptStoreError says that a store's engine and log contradict each other.
@@ -49,6 +50,8 @@ func Open(o Options) (*Store, error) {
 	s.holds = newHolds(ids.Seq(cut.Seq), ids.Seq(cut.Discard), undone)
 	s.engine.SetDiscard(ids.Seq(cut.Discard))
 	s.applier = newApplier(s, seq)
+	s.rows = rowcache.NewSeeded(o.RowCacheBytes, seq, o.Rand.Uint64())
+	s.published.Store(uint64(seq))
 	s.logWriter = newLogWriter(s)
 	s.disk = s.exec.NewQueue(QueueDisk)
 	s.clock.Advance(hlc.Timestamp(cut.Clock))
@@ -200,7 +203,7 @@ func (s *Store) openReplica(id ids.RangeID, seq ids.Seq) error {
 	}
 	r := newReplica(s, id, meta.Replica)
 	r.apply.state, r.apply.desc, r.history = st, desc, h
-	r.mu.state = replicaState{desc: desc, applied: st, visible: max(version, seq)}
+	r.mu.state.desc, r.mu.state.applied, r.mu.state.visible = desc, st, max(version, seq)
 	s.clock.Advance(st.TS)
 	s.mu.replicas[id] = r
 	return nil

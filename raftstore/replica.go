@@ -56,6 +56,8 @@ type replicaState struct {
 	reserved keys.Span
 	applied  appliedState
 	visible  ids.Seq // applied.Index and all before it are visible at this sequence
+	// gen is the lineage of applied state for the row cache: another one whenever data is replaced without entries.
+	gen      uint64
 	term     ids.Term
 	leader   ids.ReplicaID // 0: not known
 	isLeader bool
@@ -85,6 +87,7 @@ type replicaState struct {
 func newReplica(s *Store, id ids.RangeID, self ids.ReplicaID) *Replica {
 	r := &Replica{store: s, id: id, self: self, queue: s.exec.NewQueue(QueueRaft)}
 	r.raft.heardAt = s.started
+	r.mu.state.gen = s.gens.Add(1)
 	r.seq = newSequencer(r)
 	return r
 }

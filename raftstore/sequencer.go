@@ -166,6 +166,7 @@ func (q *sequencer) step() {
 // begin fixes the view of an evaluation in one step: role, bounds and visible sequence (rule A4). The sequence is held.
 func (q *sequencer) begin() (*view, *topology.Descriptor, bool) {
 	r := q.r
+	published := ids.Seq(r.store.published.Load())
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := &r.mu.state
@@ -179,7 +180,7 @@ func (q *sequencer) begin() (*view, *topology.Descriptor, bool) {
 		q.base, q.lastTS, q.closed = s.applied.Count, max(s.applied.TS, s.applied.Closed), s.applied.Closed
 	}
 	// The discard sequence may have passed what an idle range shows, and must not pass what is being read.
-	return &view{engine: r.store.engine, seq: r.store.holds.acquire(s.visible), overlay: q.overlay}, s.desc, true
+	return &view{store: r.store, seq: r.store.holds.acquire(s.visible), rows: s.rowsAt(published), overlay: q.overlay}, s.desc, true
 }
 
 // take removes the commands of the next batch from the queue: a descriptor change alone, others until the

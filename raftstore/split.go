@@ -103,8 +103,10 @@ func (s *Store) openChild(parent *Replica, c *childRange) {
 	}
 	r := newReplica(s, c.desc.ID, c.self)
 	r.apply.state, r.apply.desc, r.history = c.state, c.desc, c.history
-	r.mu.state = replicaState{desc: c.desc, applied: c.state, visible: c.seq}
-	lead := parent.snapshot().isLeader
+	from := parent.snapshot()
+	r.mu.state.desc, r.mu.state.applied, r.mu.state.visible = c.desc, c.state, c.seq
+	r.mu.state.gen = from.gen // the data stays where it is
+	lead := from.isLeader
 	s.addChild(c.desc.ID, r)
 	meta := groupMeta{Replica: c.self, ParentRange: parent.id, ParentIndex: c.parentIndex}
 	s.logWriter.append(&appendTask{

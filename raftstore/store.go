@@ -20,6 +20,7 @@ import (
 	"github.com/locuskv/locus/internal/topology"
 	"github.com/locuskv/locus/raftstore/engine"
 	"github.com/locuskv/locus/raftstore/raftlog"
+	"github.com/locuskv/locus/raftstore/rowcache"
 )
 
 var errStopped = errors.New("raftstore: the store is stopping")
@@ -40,6 +41,10 @@ type Store struct {
 	disk      Queue
 	holds     *holds
 	metrics   metrics
+	rows      *rowcache.Cache
+	// published is the last sequence of which everything at or below is visible.
+	published atomic.Uint64
+	gens      atomic.Uint64
 	readIDs   atomic.Uint64
 	halted    atomic.Bool
 	failOnce  sync.Once
