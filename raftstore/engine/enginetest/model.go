@@ -27,11 +27,14 @@ type ModelOptions struct {
 	Steps int
 	// LargeValues now and then fill memtables, so that flushes and compactions happen in the middle.
 	LargeValues bool
+	// Crasher, if there is one, takes the power away at any step; undos happen after that only.
+	Crasher Crasher
 }
 
 // Model compares an engine with a map of versions over a random sequence of batches, deletes, syncs,
-// undos, reopenings, discards and reads. reopen stops the engine in an orderly way and opens it again.
-func Model(t *testing.T, e engine.Engine, reopen func(*testing.T, engine.Engine) engine.Engine, o ModelOptions) {
+// undos, reopenings, discards and reads, and returns the engine that it ended with. reopen stops the engine in an orderly way
+// and opens it again.
+func Model(t *testing.T, e engine.Engine, reopen func(*testing.T, engine.Engine) engine.Engine, o ModelOptions) engine.Engine {
 	seed := *modelSeed
 	if seed == 0 {
 		seed = time.Now().UnixNano()
@@ -41,7 +44,7 @@ func Model(t *testing.T, e engine.Engine, reopen func(*testing.T, engine.Engine)
 		steps = *modelSteps
 	}
 	t.Logf("-engine.seed=%d -engine.steps=%d", seed, steps)
-	m := &model{t: t, e: e, rng: rand.New(rand.NewSource(seed)), o: o, versions: map[string][]version{}}
+	m := &model{t: t, e: e, rng: rand.New(rand.NewSource(seed)), o: o, versions: map[string][]version{}, survived: map[bool]int{}}
 	for i := range steps {
 		m.step(reopen)
 		if t.Failed() {
@@ -49,6 +52,10 @@ func Model(t *testing.T, e engine.Engine, reopen func(*testing.T, engine.Engine)
 		}
 	}
 	m.checkAll()
+	if o.Crasher != nil {
+		t.Logf("%d crashes; of the unsynced batches %d survived one, %d did not", m.crashes, m.survived[true], m.survived[false])
+	}
+	return m.e
 }
 
 // version is what the engine should hold.
@@ -68,6 +75,11 @@ type model struct {
 	last     ids.Seq
 	discard  ids.Seq
 	undone   []engine.Interval
+
+	checkpoint ids.Seq
+	unsynced   []engine.Batch // since the checkpoint
+	crashes    int
+	survived   map[bool]int
 }
 
 func (m *model) step(reopen func(*testing.T, engine.Engine) engine.Engine) {
@@ -79,9 +91,12 @@ func (m *model) step(reopen func(*testing.T, engine.Engine) engine.Engine) {
 	case n < 940:
 		m.iterate()
 	case n < 960:
-		require.NoError(m.t, m.e.Sync())
+		m.sync()
 	case n < 980:
 		m.raiseDiscard()
+	case n < 990 && m.o.Crasher != nil:
+		m.crashes++
+		m.crash()
 	case n < 990:
 		m.undo()
 	case n < 994:
@@ -113,7 +128,10 @@ func (m *model) value() []byte {
 	return v
 }
 
-func (m *model) apply() {
+func (m *model) apply() { require.NoError(m.t, m.e.Apply(m.batches())) }
+
+// batches draws what is applied next.
+func (m *model) batches() []engine.Batch {
 	var batches []engine.Batch
 	for range 1 + m.rng.Intn(4) {
 		m.last += ids.Seq(1 + m.rng.Intn(3))
@@ -127,11 +145,11 @@ func (m *model) apply() {
 				op.Value = m.value()
 			}
 			b.Ops = append(b.Ops, op)
-			m.versions[string(op.Key)] = append(m.versions[string(op.Key)], version{b.Seq, op.Value, op.Delete})
 		}
+		m.remember(b)
 		batches = append(batches, b)
 	}
-	require.NoError(m.t, m.e.Apply(batches))
+	return batches
 }
 
 // readable draws a sequence that a reader may choose.
@@ -268,6 +286,9 @@ func (m *model) skipOldTombstones(it engine.Iterator) {
 
 func (m *model) raiseDiscard() {
 	to := m.readable()
+	if to > m.bound() {
+		return
+	}
 	m.discard = max(m.discard, to)
 	m.e.SetDiscard(to)
 }
