@@ -3,7 +3,9 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -46,7 +48,13 @@ type fake struct {
 	requests  int
 	// intercept, if set, may answer a request itself, or (false) have it lost.
 	intercept func(store ids.StoreID, r *locuspb.Request) (*locuspb.Response, bool)
+	// onPage, if set, may change a page of a stream before it is sent, or end the stream with an error.
+	onPage func(n *fakeNode, r *locuspb.RunRequest, i int, page *locuspb.RunResponse) error
+	// hung is closed when a stream ends that onPage had hang (errHang).
+	hung chan struct{}
 }
+
+var errHang = errors.New("say nothing until the client is gone")
 
 type fakeRange struct {
 	desc   *topology.Descriptor
@@ -502,8 +510,11 @@ func (n *fakeNode) ListFunctions(context.Context, *locuspb.ListFunctionsRequest)
 	return &locuspb.ListFunctionsResponse{Functions: []*locuspb.FunctionInfo{{Name: "square", Version: 1, Kind: "pure", Runtime: "native"}}}, nil
 }
 
-// Run knows one range function, "count".
+// Run knows one range function, "count", and one map function, "keys".
 func (n *fakeNode) Run(r *locuspb.RunRequest, s grpc.ServerStreamingServer[locuspb.RunResponse]) error {
+	if r.Stream && r.Function == "keys" {
+		return n.stream(r, s)
+	}
 	if r.Function != "count" {
 		return s.Send(&locuspb.RunResponse{Error: api.ToProto(&api.FunctionNotFoundError{Name: r.Function, Node: n.addr})})
 	}
@@ -526,4 +537,66 @@ func (n *fakeNode) Run(r *locuspb.RunRequest, s grpc.ServerStreamingServer[locus
 		}
 	}
 	return s.Send(&locuspb.RunResponse{Done: true, Result: fmt.Append(nil, count), Timestamp: uint64(ts), Version: 1})
+}
+
+// stream sends the keys of the span, two in each page; every other page is of the upper half, from its start on.
+func (n *fakeNode) stream(r *locuspb.RunRequest, s grpc.ServerStreamingServer[locuspb.RunResponse]) error {
+	n.f.mu.Lock()
+	ts := n.f.now()
+	if r.Timestamp != 0 {
+		ts = hlc.Timestamp(r.Timestamp)
+	}
+	rest := r.Rest
+	if len(rest) == 0 {
+		rest = []*locuspb.Span{r.Span}
+	}
+	var pages []*locuspb.RunResponse
+	for _, p := range rest {
+		span := api.SpanFromProto(p)
+		var page *locuspb.RunResponse
+		flush := func(end []byte) {
+			page.Covered = &locuspb.Span{Start: span.Start, End: end}
+			pages, span.Start, page = append(pages, page), end, nil
+		}
+		for _, k := range slices.Sorted(maps.Keys(n.f.data)) {
+			if _, ok := n.f.at([]byte(k), ts); !ok || !span.Contains([]byte(k)) {
+				continue
+			}
+			if page != nil && len(page.Outputs) == 2 {
+				flush([]byte(k))
+			}
+			if page == nil {
+				page = &locuspb.RunResponse{Timestamp: uint64(ts), Version: 3, Progress: &locuspb.Progress{RangesTotal: 1}}
+			}
+			page.Outputs = append(page.Outputs, fmt.Appendf(nil, "%q", k[4:]))
+		}
+		if page == nil {
+			page = &locuspb.RunResponse{}
+		}
+		flush(span.End)
+	}
+	change := n.f.onPage
+	n.f.mu.Unlock()
+	if half := len(pages) / 2; !r.KeyOrder {
+		var mixed []*locuspb.RunResponse
+		for i := range half {
+			mixed = append(mixed, pages[half+i], pages[i])
+		}
+		pages = append(mixed, pages[2*half:]...)
+	}
+	for i, p := range pages {
+		if change != nil {
+			if err := change(n, r, i, p); err == errHang {
+				<-s.Context().Done()
+				close(n.f.hung)
+				return s.Context().Err()
+			} else if err != nil {
+				return err
+			}
+		}
+		if err := s.Send(p); err != nil {
+			return err
+		}
+	}
+	return s.Send(&locuspb.RunResponse{Done: true, Timestamp: uint64(ts), Version: 3})
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // RangeFunc is a registered range function by its name: it visits each key of a span exactly once, where the
-// key lies, at one timestamp, and merges what it finds to one result.
+// key lies, at one timestamp, and merges what it finds to one result (Run); or a map function, which makes
+// outputs of the records it visits (Stream).
 type RangeFunc[In, Out any] struct {
 	name string
 	o    funcOptions
@@ -29,6 +30,7 @@ type RunOption interface{ applyRun(*runOptions) }
 type runOptions struct {
 	at       Timestamp
 	progress func(Progress)
+	keyOrder bool
 }
 
 func (t TimestampOption) applyRun(o *runOptions) { o.at = t.at }
@@ -44,9 +46,18 @@ type progressOption func(Progress)
 
 func (f progressOption) applyRun(o *runOptions) { o.progress = f }
 
-// OnProgress has f told now and then how far the run is. f runs on the goroutine of Run, and after an
-// interruption may be told less than before.
+// OnProgress has f told now and then how far the run is. f runs on the goroutine of Run, or of the loop over
+// Stream, and after an interruption may be told less than before.
 func OnProgress(f func(Progress)) RunOption { return progressOption(f) }
+
+type keyOrder struct{}
+
+func (keyOrder) applyRun(o *runOptions) { o.keyOrder = true }
+
+// KeyOrder has Stream yield outputs in the order of the keys they were made of (in a hash-partitioned keyspace,
+// of the whole of it: in the order of buckets), not as they come. Ranges ahead of their turn then make one page
+// of outputs each and wait, so that the stream is about as fast as one range at a time.
+func KeyOrder() RunOption { return keyOrder{} }
 
 // Run runs the function over a span and returns its result. By default it sees every write acknowledged
 // before; with AtTimestamp it runs as of that timestamp. It changes nothing, and is repeated on another
@@ -67,17 +78,13 @@ func (f RangeFunc[In, Out]) Do(ctx context.Context, span Span, in In, opts ...Ru
 		return zero, err
 	}
 	if span.ks == nil {
-		return zero, &InvalidArgumentError{Reason: "the span is of no keyspace"}
+		return zero, errNoKeyspace
 	}
 	var run ran
 	err = span.ks.twice(ctx, func(l *keys.Layout) error {
-		global, err := span.in(l)
+		req, global, err := f.request(l, span, argument)
 		if err != nil {
 			return err
-		}
-		req := &locuspb.RunRequest{
-			Function: f.name, Version: f.o.version, Argument: argument, Codec: wireCodecs[f.o.codec],
-			Span: &locuspb.Span{Start: global.Start, End: global.End},
 		}
 		if run, err = runRange(ctx, span.ks.db, req, global, opts); err != nil {
 			span.ks.doubt(err)
@@ -92,7 +99,18 @@ func (f RangeFunc[In, Out]) Do(ctx context.Context, span Span, in In, opts ...Ru
 	return r, err
 }
 
-// ran is what the stream of a run told in the end.
+var errNoKeyspace = &InvalidArgumentError{Reason: "the span is of no keyspace"}
+
+// request is for the span as the cluster sees it.
+func (f RangeFunc[In, Out]) request(l *keys.Layout, span Span, argument []byte) (*locuspb.RunRequest, keys.Span, error) {
+	global, err := span.in(l)
+	return &locuspb.RunRequest{
+		Function: f.name, Version: f.o.version, Argument: argument, Codec: wireCodecs[f.o.codec],
+		Span: &locuspb.Span{Start: global.Start, End: global.End},
+	}, global, err
+}
+
+// ran is what a run told in the end.
 type ran struct {
 	last *locuspb.RunResponse
 	fuel uint64
@@ -101,19 +119,37 @@ type ran struct {
 // runPatience is how long a run is begun again on other nodes without any of them making progress.
 const runPatience = 30 * time.Second
 
-// runRange runs a range function on one gateway after another until one ends it.
-func runRange(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.Span, opts []RunOption) (ran, error) {
+func runOptionsOf(opts []RunOption) runOptions {
 	var o runOptions
 	for _, f := range opts {
 		if f != nil {
 			f.applyRun(&o)
 		}
 	}
+	return o
+}
+
+// runRange runs a range function to its result.
+func runRange(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.Span, opts []RunOption) (r ran, err error) {
+	o := runOptionsOf(opts)
+	err = runOnSome(ctx, db, req, span, o, func(m *locuspb.RunResponse) bool {
+		if m.Progress != nil {
+			r.fuel = m.Progress.Fuel
+		}
+		r.last = m
+		return true
+	})
+	return r, err
+}
+
+// runOnSome runs a function over a span on one gateway after another until one ends it, and hands each answer
+// to take, until that returns false.
+func runOnSome(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.Span, o runOptions, take func(*locuspb.RunResponse) bool) error {
 	if req.Function == "" {
-		return ran{}, &InvalidArgumentError{Reason: "the function has no name"}
+		return &InvalidArgumentError{Reason: "the function has no name"}
 	}
 	if span.Empty() {
-		return ran{}, &InvalidArgumentError{Reason: "the span is empty"}
+		return &InvalidArgumentError{Reason: "the span is empty"}
 	}
 	req.Timestamp = uint64(o.at)
 	req.Token = max(uint64(db.Token()), uint64(tokenOf(ctx)))
@@ -123,65 +159,64 @@ func runRange(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.Sp
 			if at, ok := ctx.Deadline(); ok {
 				req.TimeoutMs = max(time.Until(at).Milliseconds(), 1)
 			}
-			r, progressed, err := runOn(ctx, db, addr, req, o.progress)
+			progressed, err := runOn(ctx, db, addr, req, func(m *locuspb.RunResponse) bool {
+				if p := m.Progress; p != nil && o.progress != nil {
+					o.progress(Progress{p.RangesDone, p.RangesTotal, p.Records, p.Bytes, p.Fuel})
+				}
+				return take(m)
+			})
 			if err == nil {
-				return r, nil
+				return nil
 			}
 			if progressed {
 				patience = time.Now().Add(runPatience)
 			}
 			if ctx.Err() != nil {
-				return ran{}, ended(ctx, err)
+				return ended(ctx, err)
 			}
 			if !elsewhere(err) || time.Now().After(patience) {
-				return ran{}, err
+				return err
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return ran{}, reason(ctx)
+			return reason(ctx)
 		case <-db.life.ctx.Done():
-			return ran{}, ErrClosed
+			return ErrClosed
 		case <-time.After(roundPause):
 		}
 	}
 }
 
-// runOn runs a range function with one node as its gateway.
-func runOn(ctx context.Context, db *DB, addr string, req *locuspb.RunRequest, tell func(Progress)) (r ran, progressed bool, err error) {
+// runOn runs a function with one node as its gateway, until it is done or take has had enough. Answers are
+// read when take asks for them: whoever is slow to take them holds up the nodes.
+func runOn(ctx context.Context, db *DB, addr string, req *locuspb.RunRequest, take func(*locuspb.RunResponse) bool) (progressed bool, err error) {
 	cc, err := db.conns.get(addr)
 	if err != nil {
-		return ran{}, false, err
+		return false, err
 	}
 	if err := ready(ctx, cc); err != nil {
-		return ran{}, false, err
+		return false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := service(cc).Run(ctx, req)
 	if err != nil {
-		return ran{}, false, api.FromStatus(err)
+		return false, api.FromStatus(err)
 	}
 	for {
 		m, err := s.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return ran{}, progressed, &UnavailableError{Reason: "the node " + addr + " ended a run without a result"}
+			return progressed, &UnavailableError{Reason: "the node " + addr + " ended a run before it was done"}
 		case err != nil:
-			return ran{}, progressed, api.FromStatus(err)
+			return progressed, api.FromStatus(err)
 		case m.Error != nil:
-			return ran{}, progressed, api.FromProto(m.Error)
+			return progressed, api.FromProto(m.Error)
 		}
-		if p := m.Progress; p != nil {
-			progressed = true
-			r.fuel = p.Fuel
-			if tell != nil {
-				tell(Progress{p.RangesDone, p.RangesTotal, p.Records, p.Bytes, p.Fuel})
-			}
-		}
-		if m.Done {
-			r.last = m
-			return r, progressed, nil
+		progressed = progressed || m.Progress != nil
+		if !take(m) || m.Done {
+			return progressed, nil
 		}
 	}
 }

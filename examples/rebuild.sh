@@ -66,6 +66,7 @@ if ! differing_version go "$go_version"; then
 	build_go ./examples/flights/guest examples/flights/flights.wasm
 	build_go ./examples/guests/go/square examples/guests/go/square.wasm
 	build_go ./examples/guests/go/counter examples/guests/go/counter.wasm
+	build_go ./examples/guests/go/find examples/guests/go/find.wasm
 fi
 
 if ! have_clang && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -26,6 +26,7 @@ import (
 func testFunctions(t testing.TB) *udf.Registry {
 	t.Helper()
 	r, err := udf.NewRegistry(
+		copyAll,
 		udf.Pure("square", func(_ context.Context, x int64) (int64, error) { return x * x, nil }),
 		udf.ReadWrite("count", func(_ context.Context, tx udf.Tx, by int64) (int64, error) {
 			key := tx.Call().Key

@@ -39,7 +39,7 @@
 //   - A failed write or sync, or damage found on disk, ends the node (Wait): what it would acknowledge
 //     after that could be lost.
 //   - Every queue is bounded: a Batch stream by requests and bytes (batch.go), the transport by bytes, range
-//     functions and pure calls by slots. Beyond its bound a stream is not read, a message dropped, a request
+//     functions and pure calls by slots, their streams by pages (gateway/stream.go). Beyond its bound a stream is not read, a message dropped, a request
 //     refused.
 //   - Node-to-node calls name their cluster and are refused by another one; clients can't write the system
 //     keyspace.

@@ -209,20 +209,24 @@ func (f *functions) infos(registered []*locuspb.FunctionInfo) []*locuspb.Functio
 	return out
 }
 
-// reducer is a run's view of a range function on the gateway.
+// reducer is a run's view of a range function on the gateway. Of a map function it only knows the version.
 type reducer struct {
 	f     function
 	codec udf.Codec
 	arg   []byte
 }
 
-// reducer finds a range function for a run, and refuses one that can't be run with the request.
+// reducer finds the function for a run, and refuses one that can't be run with the request.
 func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*reducer, error) {
 	fn, err := f.resolve(ctx, req.Function, req.Version)
 	if err != nil {
 		return nil, err
 	}
-	if err := udf.CheckCall(fn.runnable, udf.KindRange, udf.Codec(req.Codec)); err != nil {
+	kind := udf.KindRange
+	if req.Stream {
+		kind = udf.KindMap
+	}
+	if err := udf.CheckCall(fn.runnable, kind, udf.Codec(req.Codec)); err != nil {
 		return nil, err
 	}
 	return &reducer{f: fn, codec: udf.Codec(req.Codec), arg: req.Argument}, nil

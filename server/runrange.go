@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"runtime"
+	"time"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
@@ -14,7 +15,7 @@ import (
 	"github.com/locuskv/locus/udf"
 )
 
-// rangeRunner executes range functions on ranges of this node.
+// rangeRunner executes range and map functions on ranges of this node.
 type rangeRunner struct {
 	store      store
 	clock      *hlc.Clock
@@ -65,13 +66,17 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 		return nil, err
 	}
 	defer view.Close()
+	resp := &locuspb.RunRangeResponse{Version: f.version}
+	if req.PageBytes > 0 {
+		return resp, mapPage(ctx, f.runnable, view, span, l, req, resp)
+	}
 	acc, err := f.runnable.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
 	if err != nil {
 		return nil, err
 	}
 	defer acc.Close()
-	resp := &locuspb.RunRangeResponse{Version: f.version}
-	if err := fold(ctx, view, span, l, acc, resp); err != nil {
+	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) { return true, acc.Add(ctx, batch) })
+	if err != nil {
 		return nil, err
 	}
 	if resp.Accumulator, err = acc.Encode(ctx); err != nil {
@@ -79,6 +84,48 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	}
 	resp.Fuel = acc.Fuel()
 	return resp, nil
+}
+
+// pageTime ends a page whose function emits little, so that progress is told, others get the slot, and what a
+// split or a leader change costs is small.
+const pageTime = 250 * time.Millisecond
+
+// mapPage maps batches until there is a page of outputs, and says where the next page begins.
+func mapPage(ctx context.Context, f udf.Mapper, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
+	m, err := f.NewMapping(ctx, udf.Codec(req.Codec), req.Argument)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	size, limit, until := 0, int(min(req.PageBytes, maxPage)), time.Now().Add(pageTime)
+	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) {
+		outputs, err := m.Map(ctx, batch)
+		if err != nil {
+			return false, err
+		}
+		resp.Outputs = append(resp.Outputs, outputs...)
+		for _, o := range outputs {
+			size += len(o) + udf.OutputOverhead
+		}
+		if size < limit && time.Now().Before(until) {
+			return true, nil
+		}
+		// In a hash-partitioned keyspace the batch has lost its keys' buckets; Encode finds the last one's again.
+		resp.Resume = append(l.Encode(lastKey(batch)), 0)
+		return false, nil
+	})
+	resp.Fuel = m.Fuel()
+	return err
+}
+
+// maxPage bounds what a page may be asked to hold.
+const maxPage = 4 << 20
+
+func lastKey(batch []byte) (key []byte) {
+	for r := packed.NewReader(batch); r.Next(); {
+		key = r.Key()
+	}
+	return key
 }
 
 // openView opens the range at the request's timestamp. A view that comes after the caller has gone is closed.
@@ -104,19 +151,19 @@ func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest) (rafts
 	}
 }
 
-// fold hands every record of the span to the accumulator, and counts.
-func fold(ctx context.Context, view raftstore.View, span keys.Span, l keys.Layout, acc udf.Accumulator, resp *locuspb.RunRangeResponse) error {
+// eachBatch hands the records of the span to f, until it has had enough, and counts them.
+func eachBatch(ctx context.Context, view raftstore.View, span keys.Span, l keys.Layout, resp *locuspb.RunRangeResponse, f func(batch []byte) (more bool, err error)) error {
 	var stopped error
-	err := view.Scan(span, l.HeaderLen(), func(batch []byte) bool {
+	err := view.Scan(span, l.HeaderLen(), func(batch []byte) (more bool) {
 		if stopped = ctx.Err(); stopped != nil {
 			return false
 		}
-		if stopped = acc.Add(ctx, batch); stopped != nil {
+		if more, stopped = f(batch); stopped != nil {
 			return false
 		}
 		resp.Records += uint64(packed.Len(batch))
 		resp.Bytes += uint64(len(batch))
-		return true
+		return more
 	})
 	if stopped != nil {
 		return stopped

@@ -2,7 +2,7 @@
 // that are compiled into a node, and gives the server one way to run them, whether they are native Go or
 // WebAssembly (package udf/wasm).
 //
-// Whoever writes a native function uses Pure, ReadOnly, ReadWrite or Range and hands a Registry to the
+// Whoever writes a native function uses Pure, ReadOnly, ReadWrite, Range or Map and hands a Registry to the
 // server:
 //
 //	square := udf.Pure("square", func(_ context.Context, x int64) (int64, error) { return x * x, nil })

@@ -29,9 +29,10 @@ type native struct {
 	codec Codec
 	// problem is what NewRegistry refuses the function for.
 	problem error
-	// call is nil for range functions, aggregate is nil for all others.
+	// One of them is set, by the kind: call, aggregate for range functions, mapping for map functions.
 	call      func(ctx context.Context, tx *storeTx, arg []byte) ([]byte, error)
 	aggregate aggregate
+	mapping   beginMapping
 }
 
 func declare(name string, kind Kind, options []Option) *native {
@@ -119,7 +120,7 @@ func since(t time.Time) uint64 { return uint64(max(0, time.Since(t))) }
 // with. Every Runnable asks it first.
 func CheckCall(r Runnable, as Kind, codec Codec) error {
 	kind := r.Kind()
-	if kind == KindRange || as == KindRange || kind > as {
+	if kind >= KindRange || as >= KindRange || kind > as {
 		if kind != as {
 			return &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q is %s and can't be run as %s%s", r.Name(), kind, as, instead(kind))}
 		}
@@ -135,6 +136,8 @@ func instead(kind Kind) string {
 	switch kind {
 	case KindRange:
 		return ": it is run over a span of keys"
+	case KindMap:
+		return ": its outputs are streamed, over a span of keys"
 	case KindPure:
 		return ": it is called, with a key or without"
 	}

@@ -92,8 +92,13 @@ func (f *typedFold[In, Acc, Out]) result() ([]byte, error) {
 
 // nativeAccumulator is the Accumulator of a native range function.
 type nativeAccumulator struct {
-	n    *native
+	accounts
 	fold fold
+}
+
+// accounts runs the parts of one native function and counts what they cost.
+type accounts struct {
+	n    *native
 	fuel uint64
 }
 
@@ -102,7 +107,7 @@ func (n *native) NewAccumulator(ctx context.Context, codec Codec, arg []byte) (A
 	if err := CheckCall(n, KindRange, codec); err != nil {
 		return nil, err
 	}
-	a := &nativeAccumulator{n: n}
+	a := &nativeAccumulator{accounts: accounts{n: n}}
 	_, err := a.step(ctx, func() (_ []byte, err error) {
 		// The accumulator may keep parts of the argument for the whole run.
 		a.fold, err = n.aggregate.begin(bytes.Clone(arg))
@@ -130,11 +135,11 @@ func (a *nativeAccumulator) Encode(ctx context.Context) ([]byte, error) {
 	})
 }
 
-func (a *nativeAccumulator) Fuel() uint64 { return a.fuel }
-func (a *nativeAccumulator) Close()       {}
+func (a *accounts) Fuel() uint64 { return a.fuel }
+func (a *accounts) Close()       {}
 
 // step runs one part of the function.
-func (a *nativeAccumulator) step(ctx context.Context, f func() ([]byte, error)) ([]byte, error) {
+func (a *accounts) step(ctx context.Context, f func() ([]byte, error)) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

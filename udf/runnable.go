@@ -13,6 +13,7 @@ type Runnable interface {
 	Codec() Codec
 	Caller
 	Aggregator
+	Mapper
 }
 
 // Caller runs calls. The codec is the caller's; it must be the function's.
@@ -48,6 +49,30 @@ type Accumulator interface {
 	// Close gives back what the accumulator holds. It may be called twice, and after an error it must be.
 	Close()
 }
+
+// Mapper runs map functions: on each range a Mapping for each page of outputs.
+type Mapper interface {
+	// NewMapping begins a page. It may wait for a free instance; close it soon.
+	NewMapping(ctx context.Context, codec Codec, arg []byte) (Mapping, error)
+}
+
+// Mapping makes outputs of batches. It is not for concurrent use.
+type Mapping interface {
+	// Map returns the outputs of a packed batch with user keys in, MaxOutputBytes of them at most
+	// (*api.LimitError). The batch is read only, and not kept; the outputs are the caller's.
+	Map(ctx context.Context, batch []byte) (outputs [][]byte, err error)
+	// Fuel is what the mapping has used so far.
+	Fuel() uint64
+	// Close gives back what the mapping holds. It may be called twice, and after an error it must be.
+	Close()
+}
+
+// MaxOutputBytes limits what a map function emits for one batch (of up to 64 KiB, or one record that is
+// larger). An output counts its bytes and OutputOverhead.
+const (
+	MaxOutputBytes = 4 << 20
+	OutputOverhead = 24
+)
 
 // Outcome is what a call brings back.
 type Outcome struct {

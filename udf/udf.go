@@ -39,6 +39,7 @@ const (
 	KindReadOnly  = shape.KindReadOnly
 	KindReadWrite = shape.KindReadWrite
 	KindRange     = shape.KindRange
+	KindMap       = shape.KindMap
 )
 
 // The codecs, with their numbers on the wire.
@@ -62,7 +63,7 @@ func Proto() Option { return func(o *shape.Options) { o.Codec = CodecProto } }
 // an *api.FunctionError. Codes are the function's own; by convention above 0.
 func Error(code int, msg string) error { return &shape.Error{Code: code, Message: msg} }
 
-// Function is a native function, made by Pure, ReadOnly, ReadWrite or Range.
+// Function is a native function, made by Pure, ReadOnly, ReadWrite, Range or Map.
 type Function interface{ native() *native }
 
 // Pure declares a function that touches no data: any node may run it, any number of times.
@@ -92,5 +93,26 @@ func ReadWrite[In, Out any](name string, f func(context.Context, Tx, In) (Out, e
 func Range[In, Acc, Out any](name string, a Aggregate[In, Acc, Out], options ...Option) Function {
 	n := declare(name, KindRange, options)
 	n.aggregate = newAggregate(n, a)
+	return n
+}
+
+// Map declares a function that makes outputs of the records of a span, any number of each batch, which
+// reach the caller as they are made. How the records are cut into batches depends on how the data happens
+// to lie, so no output may depend on it. f returns the error of emit, if there is one; emit keeps nothing of
+// its argument. The outputs of one batch are limited to MaxOutputBytes in all.
+//
+//	delayed := udf.Map("delayed", func(_ context.Context, min int, b udf.Batch, emit func(Flight) error) error {
+//		for key, value := range b.All() {
+//			if f := parse(key, value); f.Delay >= min {
+//				if err := emit(f); err != nil {
+//					return err
+//				}
+//			}
+//		}
+//		return nil
+//	})
+func Map[In, Out any](name string, f func(ctx context.Context, in In, b Batch, emit func(Out) error) error, options ...Option) Function {
+	n := declare(name, KindMap, options)
+	n.mapping = newMapping(n, f)
 	return n
 }

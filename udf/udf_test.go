@@ -35,7 +35,7 @@ func runnable(t *testing.T, f udf.Function) udf.Runnable {
 func TestExampleFunctions(t *testing.T) {
 	r, err := udf.NewRegistry(functions.All()...)
 	require.NoError(t, err)
-	require.Equal(t, []string{"counter", "square"}, r.Names())
+	require.Equal(t, []string{"counter", "find", "square"}, r.Names())
 
 	square, ok := r.Lookup("square")
 	require.True(t, ok)
@@ -424,4 +424,94 @@ func BenchmarkNativeCall(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func mapAll(t *testing.T, r udf.Runnable, arg string, batches [][]byte) (outputs []string, err error) {
+	t.Helper()
+	m, err := r.NewMapping(ctx, r.Codec(), []byte(arg))
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	for _, b := range batches {
+		list, err := m.Map(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range list {
+			outputs = append(outputs, string(o))
+		}
+	}
+	return outputs, nil
+}
+
+func TestMap(t *testing.T) {
+	s := memstore.New(map[string]string{"a": "1", "b": "22", "c": "333"})
+	s.BatchBytes = 1
+	batches := s.Batches(udf.Span{})
+	mapper := runnable(t, udf.Map("values", func(_ context.Context, times int, b udf.Batch, emit func([]byte) error) error {
+		for key, value := range b.All() {
+			if string(key) == "c" && times == 7 {
+				return udf.Error(7, "no c")
+			}
+			for range times {
+				if err := emit(value); err != nil {
+					return err
+				}
+				value[0] = 'x' // an output that was emitted stays what it was
+			}
+		}
+		return nil
+	}, udf.JSON()))
+	require.Equal(t, udf.KindMap, mapper.Kind())
+	require.Equal(t, "map", mapper.Kind().String())
+
+	got, err := mapAll(t, mapper, "0", batches)
+	require.NoError(t, err)
+	require.Empty(t, got)
+	got, err = mapAll(t, mapper, "2", batches)
+	require.NoError(t, err)
+	require.Equal(t, []string{`"MQ=="`, `"eA=="`, `"MjI="`, `"eDI="`, `"MzMz"`, `"eDMz"`}, got)
+	var refused *api.FunctionError
+	_, err = mapAll(t, mapper, "7", s.Batches(udf.Span{}))
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, api.FunctionError{Function: "values", Code: 7, Message: "no c"}, *refused)
+	var invalid *api.InvalidArgumentError
+	_, err = mapAll(t, mapper, `"two"`, batches)
+	require.ErrorAs(t, err, &invalid)
+
+	// A function of one kind is not run as the other.
+	_, err = mapper.NewAccumulator(ctx, udf.CodecJSON, nil)
+	require.ErrorAs(t, err, &invalid)
+	require.ErrorContains(t, err, "its outputs are streamed")
+	_, err = mapper.CallWrite(ctx, s, udf.Info{}, udf.CodecJSON, nil)
+	require.ErrorAs(t, err, &invalid)
+	square := runnable(t, functions.All()[0])
+	_, err = square.NewMapping(ctx, udf.CodecJSON, nil)
+	require.ErrorAs(t, err, &invalid)
+}
+
+func TestMapIsBounded(t *testing.T) {
+	s := memstore.New(map[string]string{"a": "1"})
+	emitted := 0
+	flood := runnable(t, udf.Map("flood", func(_ context.Context, _ any, _ udf.Batch, emit func([]byte) error) error {
+		for {
+			if emit(make([]byte, 1000)) != nil {
+				return nil // swallowed, and still the call's error
+			}
+			emitted++
+		}
+	}, udf.JSON()))
+	_, err := mapAll(t, flood, "null", s.Batches(udf.Span{}))
+	var limit *api.LimitError
+	require.ErrorAs(t, err, &limit)
+	require.EqualValues(t, udf.MaxOutputBytes, limit.Limit)
+	require.Less(t, emitted*1000, udf.MaxOutputBytes)
+
+	ended, cancel := context.WithCancel(ctx)
+	m, err := flood.NewMapping(ended, udf.CodecJSON, nil)
+	require.NoError(t, err)
+	cancel()
+	_, err = m.Map(ended, s.Batches(udf.Span{})[0])
+	require.ErrorIs(t, err, context.Canceled)
 }

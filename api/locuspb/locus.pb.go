@@ -1500,15 +1500,19 @@ func (x *ClockResponse) GetClock() uint64 {
 }
 
 type RunRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Function      string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
-	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	Argument      []byte                 `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
-	Codec         Codec                  `protobuf:"varint,4,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
-	Span          *Span                  `protobuf:"bytes,5,opt,name=span,proto3" json:"span,omitempty"`
-	Token         uint64                 `protobuf:"varint,6,opt,name=token,proto3" json:"token,omitempty"`
-	Timestamp     uint64                 `protobuf:"varint,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // 0: fresh
-	TimeoutMs     int64                  `protobuf:"varint,8,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Function  string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Version   uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Argument  []byte                 `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
+	Codec     Codec                  `protobuf:"varint,4,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
+	Span      *Span                  `protobuf:"bytes,5,opt,name=span,proto3" json:"span,omitempty"`
+	Token     uint64                 `protobuf:"varint,6,opt,name=token,proto3" json:"token,omitempty"`
+	Timestamp uint64                 `protobuf:"varint,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // 0: fresh
+	TimeoutMs int64                  `protobuf:"varint,8,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// stream: the function is a map function, and its outputs come as they are made, page by page.
+	Stream        bool    `protobuf:"varint,9,opt,name=stream,proto3" json:"stream,omitempty"`
+	KeyOrder      bool    `protobuf:"varint,10,opt,name=key_order,json=keyOrder,proto3" json:"key_order,omitempty"` // stream: pages come in key order, not as they are made
+	Rest          []*Span `protobuf:"bytes,11,rep,name=rest,proto3" json:"rest,omitempty"`                          // stream: the parts of span that are left to do, in key order; empty: all of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1599,6 +1603,27 @@ func (x *RunRequest) GetTimeoutMs() int64 {
 	return 0
 }
 
+func (x *RunRequest) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+func (x *RunRequest) GetKeyOrder() bool {
+	if x != nil {
+		return x.KeyOrder
+	}
+	return false
+}
+
+func (x *RunRequest) GetRest() []*Span {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clock         uint64                 `protobuf:"varint,1,opt,name=clock,proto3" json:"clock,omitempty"`
@@ -1608,6 +1633,8 @@ type RunResponse struct {
 	Error         *Error                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // ends the stream
 	Timestamp     uint64                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	Version       uint32                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"` // stream: all that the function emitted for `covered`
+	Covered       *Span                  `protobuf:"bytes,9,opt,name=covered,proto3" json:"covered,omitempty"` // stream: done with this message, and in no other one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1689,6 +1716,20 @@ func (x *RunResponse) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *RunResponse) GetOutputs() [][]byte {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+func (x *RunResponse) GetCovered() *Span {
+	if x != nil {
+		return x.Covered
+	}
+	return nil
 }
 
 type Progress struct {
@@ -3182,7 +3223,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\rR\aversion\"\x0e\n" +
 	"\fClockRequest\"%\n" +
 	"\rClockResponse\x12\x14\n" +
-	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\xfc\x01\n" +
+	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\xd5\x02\n" +
 	"\n" +
 	"RunRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
@@ -3193,7 +3234,11 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x05token\x18\x06 \x01(\x04R\x05token\x12\x1c\n" +
 	"\ttimestamp\x18\a \x01(\x04R\ttimestamp\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\b \x01(\x03R\ttimeoutMs\"\xde\x01\n" +
+	"timeout_ms\x18\b \x01(\x03R\ttimeoutMs\x12\x16\n" +
+	"\x06stream\x18\t \x01(\bR\x06stream\x12\x1b\n" +
+	"\tkey_order\x18\n" +
+	" \x01(\bR\bkeyOrder\x12\"\n" +
+	"\x04rest\x18\v \x03(\v2\x0e.locus.v1.SpanR\x04rest\"\xa2\x02\n" +
 	"\vRunResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12.\n" +
 	"\bprogress\x18\x02 \x01(\v2\x12.locus.v1.ProgressR\bprogress\x12\x16\n" +
@@ -3201,7 +3246,9 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x04done\x18\x04 \x01(\bR\x04done\x12%\n" +
 	"\x05error\x18\x05 \x01(\v2\x0f.locus.v1.ErrorR\x05error\x12\x1c\n" +
 	"\ttimestamp\x18\x06 \x01(\x04R\ttimestamp\x12\x18\n" +
-	"\aversion\x18\a \x01(\rR\aversion\"\x92\x01\n" +
+	"\aversion\x18\a \x01(\rR\aversion\x12\x18\n" +
+	"\aoutputs\x18\b \x03(\fR\aoutputs\x12(\n" +
+	"\acovered\x18\t \x01(\v2\x0e.locus.v1.SpanR\acovered\"\x92\x01\n" +
 	"\bProgress\x12\x1f\n" +
 	"\vranges_done\x18\x01 \x01(\x04R\n" +
 	"rangesDone\x12!\n" +
@@ -3412,51 +3459,53 @@ var file_locus_v1_locus_proto_depIdxs = []int32{
 	1,  // 21: locus.v1.CallRequest.codec:type_name -> locus.v1.Codec
 	1,  // 22: locus.v1.RunRequest.codec:type_name -> locus.v1.Codec
 	50, // 23: locus.v1.RunRequest.span:type_name -> locus.v1.Span
-	23, // 24: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
-	49, // 25: locus.v1.RunResponse.error:type_name -> locus.v1.Error
-	50, // 26: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
-	51, // 27: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
-	52, // 28: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
-	53, // 29: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	54, // 30: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
-	53, // 31: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	53, // 32: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
-	52, // 33: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
-	44, // 34: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
-	44, // 35: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
-	3,  // 36: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
-	21, // 37: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
-	24, // 38: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
-	26, // 39: locus.v1.Locus.LookupKeyspace:input_type -> locus.v1.LookupKeyspaceRequest
-	28, // 40: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
-	30, // 41: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
-	32, // 42: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
-	34, // 43: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
-	36, // 44: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
-	38, // 45: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
-	40, // 46: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
-	42, // 47: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
-	45, // 48: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
-	47, // 49: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
-	4,  // 50: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
-	22, // 51: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
-	25, // 52: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
-	27, // 53: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
-	29, // 54: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
-	31, // 55: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
-	33, // 56: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
-	35, // 57: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
-	37, // 58: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
-	39, // 59: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
-	41, // 60: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
-	43, // 61: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
-	46, // 62: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
-	48, // 63: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
-	50, // [50:64] is the sub-list for method output_type
-	36, // [36:50] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	50, // 24: locus.v1.RunRequest.rest:type_name -> locus.v1.Span
+	23, // 25: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
+	49, // 26: locus.v1.RunResponse.error:type_name -> locus.v1.Error
+	50, // 27: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
+	50, // 28: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
+	51, // 29: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
+	52, // 30: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
+	53, // 31: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	54, // 32: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
+	53, // 33: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	53, // 34: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
+	52, // 35: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
+	44, // 36: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
+	44, // 37: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
+	3,  // 38: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
+	21, // 39: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
+	24, // 40: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
+	26, // 41: locus.v1.Locus.LookupKeyspace:input_type -> locus.v1.LookupKeyspaceRequest
+	28, // 42: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
+	30, // 43: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
+	32, // 44: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
+	34, // 45: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
+	36, // 46: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
+	38, // 47: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
+	40, // 48: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
+	42, // 49: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
+	45, // 50: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
+	47, // 51: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
+	4,  // 52: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
+	22, // 53: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
+	25, // 54: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
+	27, // 55: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
+	29, // 56: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
+	31, // 57: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
+	33, // 58: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
+	35, // 59: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
+	37, // 60: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
+	39, // 61: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
+	41, // 62: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
+	43, // 63: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
+	46, // 64: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
+	48, // 65: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
+	52, // [52:66] is the sub-list for method output_type
+	38, // [38:52] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_locus_proto_init() }

@@ -1356,17 +1356,20 @@ func (x *SplitAt) GetNewRangeId() uint64 {
 }
 
 type RunRangeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Function      string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
-	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	Argument      []byte                 `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
-	Codec         Codec                  `protobuf:"varint,4,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
-	RangeId       uint64                 `protobuf:"varint,5,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
-	BoundsEpoch   uint64                 `protobuf:"varint,6,opt,name=bounds_epoch,json=boundsEpoch,proto3" json:"bounds_epoch,omitempty"`
-	Span          *Span                  `protobuf:"bytes,7,opt,name=span,proto3" json:"span,omitempty"` // inside the range
-	Timestamp     uint64                 `protobuf:"varint,8,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	TimeoutMs     int64                  `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	Clock         uint64                 `protobuf:"varint,10,opt,name=clock,proto3" json:"clock,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Function    string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Version     uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Argument    []byte                 `protobuf:"bytes,3,opt,name=argument,proto3" json:"argument,omitempty"`
+	Codec       Codec                  `protobuf:"varint,4,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
+	RangeId     uint64                 `protobuf:"varint,5,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	BoundsEpoch uint64                 `protobuf:"varint,6,opt,name=bounds_epoch,json=boundsEpoch,proto3" json:"bounds_epoch,omitempty"`
+	Span        *Span                  `protobuf:"bytes,7,opt,name=span,proto3" json:"span,omitempty"` // inside the range
+	Timestamp   uint64                 `protobuf:"varint,8,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	TimeoutMs   int64                  `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Clock       uint64                 `protobuf:"varint,10,opt,name=clock,proto3" json:"clock,omitempty"`
+	// page_bytes above 0: the function is a map function, and the answer is one page, of about so many bytes of
+	// outputs.
+	PageBytes     uint64 `protobuf:"varint,11,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1471,6 +1474,13 @@ func (x *RunRangeRequest) GetClock() uint64 {
 	return 0
 }
 
+func (x *RunRangeRequest) GetPageBytes() uint64 {
+	if x != nil {
+		return x.PageBytes
+	}
+	return 0
+}
+
 type RunRangeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Error         *Error                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
@@ -1480,6 +1490,8 @@ type RunRangeResponse struct {
 	Fuel          uint64                 `protobuf:"varint,5,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Clock         uint64                 `protobuf:"varint,6,opt,name=clock,proto3" json:"clock,omitempty"`
 	Version       uint32                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"` // page: all that the function emitted from the span's start up to `resume`
+	Resume        []byte                 `protobuf:"bytes,9,opt,name=resume,proto3" json:"resume,omitempty"`   // page: the next one's start; empty: the span is done
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1561,6 +1573,20 @@ func (x *RunRangeResponse) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *RunRangeResponse) GetOutputs() [][]byte {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+func (x *RunRangeResponse) GetResume() []byte {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
 }
 
 type AllocateIDsRequest struct {
@@ -1771,7 +1797,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\aSplitAt\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12 \n" +
 	"\fnew_range_id\x18\x02 \x01(\x04R\n" +
-	"newRangeId\"\xbf\x02\n" +
+	"newRangeId\"\xde\x02\n" +
 	"\x0fRunRangeRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1a\n" +
@@ -1784,7 +1810,9 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\t \x01(\x03R\ttimeoutMs\x12\x14\n" +
 	"\x05clock\x18\n" +
-	" \x01(\x04R\x05clock\"\xcf\x01\n" +
+	" \x01(\x04R\x05clock\x12\x1d\n" +
+	"\n" +
+	"page_bytes\x18\v \x01(\x04R\tpageBytes\"\x81\x02\n" +
 	"\x10RunRangeResponse\x12%\n" +
 	"\x05error\x18\x01 \x01(\v2\x0f.locus.v1.ErrorR\x05error\x12 \n" +
 	"\vaccumulator\x18\x02 \x01(\fR\vaccumulator\x12\x18\n" +
@@ -1792,7 +1820,9 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
 	"\x04fuel\x18\x05 \x01(\x04R\x04fuel\x12\x14\n" +
 	"\x05clock\x18\x06 \x01(\x04R\x05clock\x12\x18\n" +
-	"\aversion\x18\a \x01(\rR\aversion\"*\n" +
+	"\aversion\x18\a \x01(\rR\aversion\x12\x18\n" +
+	"\aoutputs\x18\b \x03(\fR\aoutputs\x12\x16\n" +
+	"\x06resume\x18\t \x01(\fR\x06resume\"*\n" +
 	"\x12AllocateIDsRequest\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\"+\n" +
 	"\x13AllocateIDsResponse\x12\x14\n" +

@@ -161,6 +161,8 @@ func TestFunctions(t *testing.T) {
 	do("fn call counter --key visits 10 --dry-run").is(t, "11\n")
 	do("fn call counter --key visits 10").is(t, "11\n")
 	do("get visits").is(t, "11\n")
+	cli(t, env, "fn", "run", "find", `"11"`, "--stream").is(t, "\"visits\"\n")
+	cli(t, env, "fn", "run", "find", `"11"`).fails(t, "its outputs are streamed")
 	do("fn call nothere 1").fails(t, `"nothere"`)
 
 	file := filepath.Join(t.TempDir(), "flights.wasm")

@@ -1,8 +1,10 @@
 // Package functions holds the native functions that the locus binary links: the smallest one there is,
-// and the smallest one that writes. examples/guests/go has the same two as WebAssembly guests.
+// the smallest one that writes, and one whose outputs are a stream. examples/guests/go has the same three as
+// WebAssembly guests.
 package functions
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 
@@ -17,6 +19,7 @@ func All() []udf.Function {
 	return []udf.Function{
 		udf.Pure("square", Square),
 		udf.ReadWrite("counter", Counter),
+		udf.Map("find", Find),
 	}
 }
 
@@ -39,4 +42,16 @@ func Counter(_ context.Context, tx udf.Tx, n int64) (int64, error) {
 	}
 	sum := old + n
 	return sum, tx.Put(key, strconv.AppendInt(nil, sum, 10))
+}
+
+// Find emits the keys of the records whose values contain a text.
+func Find(_ context.Context, text string, b udf.Batch, emit func(string) error) error {
+	for key, value := range b.All() {
+		if bytes.Contains(value, []byte(text)) {
+			if err := emit(string(key)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

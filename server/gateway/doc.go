@@ -6,8 +6,10 @@
 //	     ─▶ accumulators merged in key order, as soon as all before them are there
 //	     ─▶ progress now and then; in the end the result
 //
-// Guarantees: every key of the span is visited exactly once at the timestamp (promise P8). A segment is done
-// whole or not at all: an accumulator is taken only from an answer that came back complete. What a split, a
+// A map function has no accumulators: its outputs are handed on page by page (stream.go).
+//
+// Guarantees: every key of the span is visited exactly once at the timestamp (promise P8). A segment, or a page
+// of one, is done whole or not at all: an accumulator is taken only from an answer that came back complete. What a split, a
 // move or a leader change interrupted is tiled again and redone, alone. A part of the span that nobody is
 // known to hold is asked for again and in the end reported as *api.SpanUnavailableError; it is never skipped.
 //

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -43,6 +44,9 @@ type Options struct {
 	Parallel int
 	// PerStore segments of one run. Default 4: a store has few cores for functions, and other runs.
 	PerStore int
+	// PageBytes of outputs that a stream asks for at once. One batch more may come with them, whose outputs are
+	// bounded by udf.MaxOutputBytes. Default 256 KiB.
+	PageBytes int
 	// PendingBytes of accumulators that wait for one before them, before later segments are held back.
 	// Default 64 MiB.
 	PendingBytes int
@@ -61,6 +65,7 @@ func (o Options) withDefaults() Options {
 	}
 	set(&o.Parallel, 16)
 	set(&o.PerStore, 4)
+	set(&o.PageBytes, 256<<10)
 	set(&o.PendingBytes, 64<<20)
 	if o.Patience == 0 {
 		o.Patience = 20 * time.Second
@@ -77,11 +82,16 @@ type Gateway struct{ o Options }
 // New makes a gateway.
 func New(o Options) *Gateway { return &Gateway{o: o.withDefaults()} }
 
-// Run executes a range function and hands its progress and then its result to emit. An error of the run is
-// returned, not emitted; an error of emit ends the run.
+// Run executes a range function and hands its progress and then its result to emit; or, if the request says
+// stream, a map function, and hands its outputs to emit page by page. An error of the run is returned, not
+// emitted; an error of emit ends the run. While emit blocks, the run asks for nothing.
 func (g *Gateway) Run(ctx context.Context, req *locuspb.RunRequest, reducer Reducer, emit func(*locuspb.RunResponse) error) error {
 	span := api.SpanFromProto(req.Span)
 	if err := checkSpan(span); err != nil {
+		return err
+	}
+	spans, err := rest(req, span)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -91,12 +101,11 @@ func (g *Gateway) Run(ctx context.Context, req *locuspb.RunRequest, reducer Redu
 	defer cancel()
 	ts := hlc.Timestamp(req.Timestamp)
 	if ts == 0 {
-		var err error
 		if ts, err = g.Fresh(ctx, span, hlc.Timestamp(req.Token)); err != nil {
 			return err
 		}
 	}
-	r := newRun(g, req, span, ts, reducer, emit)
+	r := newRun(g, req, spans, ts, reducer, emit)
 	return r.loop(ctx)
 }
 
@@ -110,6 +119,26 @@ func checkSpan(span keys.Span) error {
 		return &api.InvalidArgumentError{Reason: fmt.Sprintf("the span %s is not inside one keyspace", span)}
 	}
 	return nil
+}
+
+// rest is what a request leaves to be done: its span, or the parts of it that are left of an earlier stream.
+func rest(req *locuspb.RunRequest, span keys.Span) ([]keys.Span, error) {
+	if len(req.Rest) == 0 {
+		return []keys.Span{span}, nil
+	}
+	if !req.Stream {
+		return nil, &api.InvalidArgumentError{Reason: "only a stream can be taken up again"}
+	}
+	out := make([]keys.Span, len(req.Rest))
+	at := span.Start
+	for i, p := range req.Rest {
+		s := api.SpanFromProto(p)
+		if s.Empty() || !span.ContainsSpan(s) || bytes.Compare(s.Start, at) < 0 {
+			return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("the rest %s is empty, outside of %s, or not in key order", s, span)}
+		}
+		out[i], at = s, s.End
+	}
+	return out, nil
 }
 
 // retryable says whether an error of one segment may go away when the segment is tiled and sent again:

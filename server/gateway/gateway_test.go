@@ -141,6 +141,9 @@ func (f *fake) RunRange(ctx context.Context, store ids.StoreID, req *locuspb.Run
 	if f.fail != nil {
 		return &locuspb.RunRangeResponse{Error: api.ToProto(f.fail)}, nil
 	}
+	if req.PageBytes > 0 {
+		return f.page(req), nil
+	}
 	var acc []byte
 	n := 0
 	for _, k := range f.records {

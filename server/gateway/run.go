@@ -18,7 +18,7 @@ import (
 const mergeBatch = 16
 
 // segment is a part of the span that lies in one range, as far as is known, and is done whole or not at
-// all.
+// all; in a stream, page by page.
 type segment struct {
 	span     keys.Span
 	attempt  int
@@ -28,6 +28,7 @@ type segment struct {
 	store    ids.StoreID // while running
 	done     bool
 	acc      []byte
+	held     int // pages of it that wait to be emitted (stream.go)
 }
 
 // outcome is what a segment's goroutine reports.
@@ -53,16 +54,19 @@ type run struct {
 	pending  int // bytes of accumulators in segments
 	progress locuspb.Progress
 	reported time.Time
-	dirty    bool // progress has changed since it was reported
+	dirty    bool   // progress has changed since it was reported
+	pages    []page // in the order they came (stream.go)
 }
 
-func newRun(g *Gateway, req *locuspb.RunRequest, span keys.Span, ts hlc.Timestamp, reducer Reducer, emit func(*locuspb.RunResponse) error) *run {
+func newRun(g *Gateway, req *locuspb.RunRequest, spans []keys.Span, ts hlc.Timestamp, reducer Reducer, emit func(*locuspb.RunResponse) error) *run {
 	r := &run{
 		g: g, req: req, ts: ts, reducer: reducer, emit: emit,
 		outcomes: make(chan outcome, g.o.Parallel), running: make(map[ids.StoreID]int),
 	}
-	for _, p := range g.o.Cluster.Tile(span) {
-		r.segments = append(r.segments, &segment{span: p.Span})
+	for _, span := range spans {
+		for _, p := range g.o.Cluster.Tile(span) {
+			r.segments = append(r.segments, &segment{span: p.Span})
+		}
 	}
 	r.progress.RangesTotal = uint64(len(r.segments))
 	return r
@@ -79,6 +83,12 @@ func (r *run) loop(ctx context.Context) error {
 		wake, err := r.dispatch(ctx)
 		if err != nil {
 			return err
+		}
+		if i := r.next(); i >= 0 {
+			if err := r.emitPage(ctx, i); err != nil {
+				return err
+			}
+			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -107,9 +117,9 @@ func (r *run) drain() {
 func (r *run) dispatch(ctx context.Context) (wake <-chan time.Time, err error) {
 	now := time.Now()
 	var soonest time.Time
-	for i := 0; i < len(r.segments) && r.inFlight < r.g.o.Parallel; i++ {
+	for i := 0; i < len(r.segments) && (r.inFlight+len(r.pages) < r.g.o.Parallel || i == 0); i++ {
 		s := r.segments[i]
-		if s.running || s.done {
+		if s.running || s.done || s.held > r.ahead(i) {
 			continue
 		}
 		if s.resume.After(now) {
@@ -138,7 +148,6 @@ func (r *run) start(ctx context.Context, i int) error {
 	pieces := r.g.o.Cluster.Tile(s.span)
 	if len(pieces) > 1 {
 		r.cut(i, pieces)
-		s = r.segments[i]
 	}
 	p := pieces[0]
 	if p.Hole() {
@@ -156,6 +165,9 @@ func (r *run) start(ctx context.Context, i int) error {
 		RangeId: uint64(p.Route.Descriptor.ID), BoundsEpoch: p.Route.Descriptor.Epoch.Bounds,
 		Span: api.SpanToProto(s.span), Timestamp: uint64(r.ts), Clock: uint64(r.g.o.Clock.Now()),
 	}
+	if r.req.Stream {
+		req.PageBytes = uint64(r.g.o.PageBytes)
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		req.TimeoutMs = max(1, time.Until(deadline).Milliseconds())
 	}
@@ -169,14 +181,16 @@ func (r *run) start(ctx context.Context, i int) error {
 	return nil
 }
 
-// cut replaces segment i by one for each piece; they inherit its patience.
+// cut makes segment i one for each piece; they inherit its patience. It stays the first of them, because pages
+// may name it.
 func (r *run) cut(i int, pieces []clustermap.Piece) {
 	old := r.segments[i]
-	parts := make([]*segment, len(pieces))
-	for j, p := range pieces {
+	old.span = pieces[0].Span
+	parts := make([]*segment, len(pieces)-1)
+	for j, p := range pieces[1:] {
 		parts[j] = &segment{span: p.Span, attempt: old.attempt, patience: old.patience}
 	}
-	r.segments = slices.Replace(r.segments, i, i+1, parts...)
+	r.segments = slices.Insert(r.segments, i+1, parts...)
 	r.progress.RangesTotal += uint64(len(pieces) - 1)
 }
 
@@ -192,12 +206,15 @@ func (r *run) take(ctx context.Context, o outcome) error {
 		r.g.o.Cluster.Learn(clustermap.Cure(o.err))
 		return r.postpone(ctx, s, o.err)
 	}
-	s.done, s.acc = true, o.answer.Accumulator
-	r.pending += len(s.acc)
-	r.progress.RangesDone++
 	r.progress.Records += o.answer.Records
 	r.progress.Bytes += o.answer.Bytes
 	r.progress.Fuel += o.answer.Fuel
+	if r.req.Stream {
+		return r.takePage(s, o.answer)
+	}
+	s.done, s.acc = true, o.answer.Accumulator
+	r.pending += len(s.acc)
+	r.progress.RangesDone++
 	r.dirty = true
 	return r.advance(ctx)
 }
@@ -262,26 +279,32 @@ func (r *run) report() error {
 		return nil
 	}
 	r.dirty, r.reported = false, time.Now()
-	return r.emit(&locuspb.RunResponse{
-		Clock: uint64(r.g.o.Clock.Now()), Progress: r.snapshot(), Timestamp: uint64(r.ts), Version: r.reducer.Version(),
-	})
+	return r.emit(r.message())
 }
 
-func (r *run) snapshot() *locuspb.Progress {
-	return &locuspb.Progress{
-		RangesDone: r.progress.RangesDone, RangesTotal: r.progress.RangesTotal,
-		Records: r.progress.Records, Bytes: r.progress.Bytes, Fuel: r.progress.Fuel,
+// message is an answer with what all of them have.
+func (r *run) message() *locuspb.RunResponse {
+	return &locuspb.RunResponse{
+		Clock: uint64(r.g.o.Clock.Now()), Timestamp: uint64(r.ts), Version: r.reducer.Version(),
+		Progress: &locuspb.Progress{
+			RangesDone: r.progress.RangesDone, RangesTotal: r.progress.RangesTotal,
+			Records: r.progress.Records, Bytes: r.progress.Bytes, Fuel: r.progress.Fuel,
+		},
 	}
 }
 
 func (r *run) finish(ctx context.Context) error {
+	if r.req.Stream {
+		m := r.message()
+		m.Done = true
+		return r.emit(m)
+	}
 	result, fuel, err := r.reducer.Result(ctx, r.merged)
 	if err != nil {
 		return err
 	}
 	r.progress.Fuel += fuel
-	return r.emit(&locuspb.RunResponse{
-		Clock: uint64(r.g.o.Clock.Now()), Progress: r.snapshot(), Timestamp: uint64(r.ts), Version: r.reducer.Version(),
-		Result: result, Done: true,
-	})
+	m := r.message()
+	m.Result, m.Done = result, true
+	return r.emit(m)
 }

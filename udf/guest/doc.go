@@ -63,6 +63,19 @@
 //		Result: func(m map[string]int) (map[string]int, error) { return m, nil },
 //	})
 //
+// A map function has no result: its outputs are streamed to the caller, as many as it emits.
+//
+//	guest.Map("find", func(_ context.Context, text string, b guest.Batch, emit func(string) error) error {
+//		for key, value := range b.All() {
+//			if bytes.Contains(value, []byte(text)) {
+//				if err := emit(string(key)); err != nil {
+//					return err
+//				}
+//			}
+//		}
+//		return nil
+//	})
+//
 // The fields and methods of Aggregate, Tx, Reader, Batch and Info: go doc ./udf/internal/shape.
 //
 // Functions are registered in init functions, because the host never calls main. A module may hold

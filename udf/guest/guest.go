@@ -134,3 +134,27 @@ func (f *fold[In, Acc, Out]) Result() ([]byte, error) {
 	}
 	return f.out.Encode(out)
 }
+
+// Map registers a function that makes outputs of the records of a span, any number of each batch. f returns
+// the error of emit, if there is one; emit keeps nothing of its argument. How the records are cut into
+// batches depends on how the data happens to lie, so no output may depend on it. The outputs of one batch
+// are limited to 4 MiB in all.
+func Map[In, Out any](name string, f func(ctx context.Context, in In, b Batch, emit func(Out) error) error, options ...Option) {
+	codec := shape.Collect(options).Codec
+	in, out := coderOf[In](name, codec), coderOf[Out](name, codec)
+	bare.HandleMap(name, codec, func(arg []byte) (bare.MapFunc, error) {
+		v, err := decodeArgument(name, in, arg)
+		if err != nil {
+			return nil, err
+		}
+		return func(batch []byte, emit func([]byte)) error {
+			return f(context.Background(), v, bare.Batch(batch), func(o Out) error {
+				encoded, err := out.Encode(o)
+				if err == nil {
+					emit(encoded)
+				}
+				return err
+			})
+		}, nil
+	})
+}

@@ -24,6 +24,16 @@ func init() {
 	guest.ReadWrite("add", add)
 	guest.ReadWrite("draw", func(_ context.Context, tx guest.Tx, _ struct{}) (uint64, error) { return tx.Rand().Uint64(), nil })
 	guest.ReadOnly("longest", longest)
+	guest.Map("split", func(_ context.Context, sep string, b guest.Batch, emit func(string) error) error {
+		for _, v := range b.All() {
+			for part := range strings.SplitSeq(string(v), sep) {
+				if err := emit(part); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 	guest.Range("count", guest.Aggregate[string, int, int]{
 		Init: func(string) (int, error) { return 0, nil },
 		Add: func(_ context.Context, n int, b guest.Batch) (int, error) {
@@ -178,4 +188,11 @@ func TestHostErrorSticks(t *testing.T) {
 	require.Equal(t, errBroken, err)
 	_, err = bare.Invoke("longest", brokenHost{}, []byte(`"p"`))
 	require.Equal(t, errBroken, err)
+}
+
+func ExampleMap() {
+	// In the guest, in an init function: guest.Map("split", ...). In a test:
+	h := guesttest.New(map[string]string{"a": "1,2", "b": "3"})
+	fmt.Println(h.Map("split", `","`))
+	// Output: ["1" "2" "3"] <nil>
 }

@@ -102,7 +102,7 @@ func TestCompileRefuses(t *testing.T) {
 		"many locals": {plainGuest().change("locus_call", func(f *guestFunc) { f.locals = []byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f} }).bytes(),
 			"function 3 declares 4294967295 locals, more than the limit of 50000"},
 		"no manifest":  {plainGuest().describe("").bytes(), `its manifest "" can't be read: its first line is not "locus 1"`},
-		"bad manifest": {plainGuest().describe("locus 1\nfunction f fast raw\n").bytes(), "the kind of f is not pure, read-only, read-write or range"},
+		"bad manifest": {plainGuest().describe("locus 1\nfunction f fast raw\n").bytes(), "the kind of f is not pure, read-only, read-write, range or map"},
 		"manifest outside": {plainGuest().change("locus_describe", func(f *guestFunc) { f.body = result(60000, 10000) }).bytes(),
 			"it gave the host 10000 bytes at 0xea60, which is outside of its memory of 65536 bytes"},
 		"endless manifest": {plainGuest().change("locus_describe", func(f *guestFunc) { f.body = result(16, 0xffffffff) }).bytes(),

@@ -70,6 +70,50 @@ func TestSquare(t *testing.T) {
 	}
 }
 
+func TestFind(t *testing.T) {
+	for name, f := range both(t, "find") {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, udf.KindMap, f.Kind())
+			s := memstore.New(map[string]string{"a": "one", "b": "two", "c": "three", "d": "stone"})
+			s.BatchBytes = 20
+			m, err := f.NewMapping(ctx, udf.CodecJSON, []byte(`"one"`))
+			require.NoError(t, err)
+			defer m.Close()
+			var got []string
+			for _, b := range s.Batches(udf.Span{}) {
+				outputs, err := m.Map(ctx, b)
+				require.NoError(t, err)
+				for _, o := range outputs {
+					got = append(got, string(o))
+				}
+			}
+			require.Equal(t, []string{`"a"`, `"d"`}, got)
+			require.NotZero(t, m.Fuel())
+			_, err = f.NewMapping(ctx, udf.CodecJSON, []byte("5"))
+			var invalid *api.InvalidArgumentError
+			require.ErrorAs(t, err, &invalid)
+			require.ErrorContains(t, err, "string")
+			_, err = f.NewAccumulator(ctx, udf.CodecJSON, nil)
+			require.ErrorAs(t, err, &invalid)
+		})
+	}
+}
+
+func TestOutputsAreCut(t *testing.T) {
+	got, err := cutOutputs("f", []byte("\x01\x00\x00\x00a\x00\x00\x00\x00\x02\x00\x00\x00bc"))
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("a"), {}, []byte("bc")}, got)
+	for _, damaged := range []string{"\x01", "\x01\x00\x00\x00", "\x01\x00\x00\x00a\xff\xff\xff\xffb"} {
+		_, err = cutOutputs("f", []byte(damaged))
+		var crash *api.FunctionError
+		require.ErrorAs(t, err, &crash)
+		require.EqualValues(t, udf.CodeCrashed, crash.Code)
+	}
+	_, err = cutOutputs("f", make([]byte, 1<<20)) // a quarter of a million empty ones
+	var limit *api.LimitError
+	require.ErrorAs(t, err, &limit)
+}
+
 func TestCounter(t *testing.T) {
 	for name, f := range both(t, "counter") {
 		t.Run(name, func(t *testing.T) {

@@ -96,15 +96,15 @@ func (f *Function) unready(ctx context.Context, err error) error {
 
 // NewAccumulator begins a run over one range, on an instance of its own until it is closed.
 func (f *Function) NewAccumulator(ctx context.Context, codec udf.Codec, arg []byte) (udf.Accumulator, error) {
-	a, err := f.begin(ctx, codec, arg)
+	a, err := f.begin(ctx, udf.KindRange, codec, arg)
 	if err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-func (f *Function) begin(ctx context.Context, codec udf.Codec, arg []byte) (*accumulator, error) {
-	if err := udf.CheckCall(f, udf.KindRange, codec); err != nil {
+func (f *Function) begin(ctx context.Context, as udf.Kind, codec udf.Codec, arg []byte) (*accumulator, error) {
+	if err := udf.CheckCall(f, as, codec); err != nil {
 		return nil, err
 	}
 	i, err := f.pool.get(ctx)
@@ -112,11 +112,20 @@ func (f *Function) begin(ctx context.Context, codec udf.Codec, arg []byte) (*acc
 		return nil, f.unready(ctx, err)
 	}
 	a := &accumulator{instance: i}
-	if err := a.feed(ctx, &exportInit, arg, uint64(f.index)); err != nil {
+	if _, err := a.feed(ctx, &exportInit, arg, uint64(f.index)); err != nil {
 		a.Close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// NewMapping begins a page of outputs, on an instance of its own until it is closed.
+func (f *Function) NewMapping(ctx context.Context, codec udf.Codec, arg []byte) (udf.Mapping, error) {
+	a, err := f.begin(ctx, udf.KindMap, codec, arg)
+	if err != nil {
+		return nil, err
+	}
+	return &mapping{a}, nil
 }
 
 // Merge makes one accumulator of several.
@@ -130,13 +139,13 @@ func (f *Function) Result(ctx context.Context, codec udf.Codec, arg []byte, accs
 }
 
 func (f *Function) reduce(ctx context.Context, codec udf.Codec, arg []byte, accs [][]byte, last *exportSpec, what string) (udf.Outcome, error) {
-	a, err := f.begin(ctx, codec, arg)
+	a, err := f.begin(ctx, udf.KindRange, codec, arg)
 	if err != nil {
 		return udf.Outcome{}, err
 	}
 	defer a.Close()
 	for _, encoded := range accs {
-		if err := a.feed(ctx, &exportMerge, encoded); err != nil {
+		if _, err := a.feed(ctx, &exportMerge, encoded); err != nil {
 			return udf.Outcome{}, err
 		}
 	}
@@ -156,7 +165,8 @@ type accumulator struct {
 }
 
 func (a *accumulator) Add(ctx context.Context, batch []byte) error {
-	return a.feed(ctx, &exportAdd, batch)
+	_, err := a.feed(ctx, &exportAdd, batch)
+	return err
 }
 
 func (a *accumulator) Encode(ctx context.Context) ([]byte, error) {
@@ -172,16 +182,17 @@ func (a *accumulator) Close() {
 	}
 }
 
-// feed gives the guest bytes; args come before them.
-func (a *accumulator) feed(ctx context.Context, spec *exportSpec, data []byte, args ...uint64) error {
-	return a.enter(ctx, func(ctx context.Context) error {
+// feed gives the guest bytes; args come before them. It returns the entry's result, 0 if it has none.
+func (a *accumulator) feed(ctx context.Context, spec *exportSpec, data []byte, args ...uint64) (result uint64, err error) {
+	err = a.enter(ctx, func(ctx context.Context) error {
 		ptr, n, err := a.instance.put(ctx, data)
 		if err != nil {
 			return err
 		}
-		_, err = a.instance.call(ctx, spec, append(args, ptr, n)...)
+		result, err = a.instance.call(ctx, spec, append(args, ptr, n)...)
 		return err
 	})
+	return result, err
 }
 
 // fetch takes bytes from the guest.

@@ -67,7 +67,7 @@ type exportSpec struct {
 	signature
 }
 
-// The exports of a guest. Those of calls and of range functions are needed by modules that declare such a
+// The exports of a guest. Those of calls, range and map functions are needed by modules that declare such a
 // function.
 var (
 	exportVersion  = exportSpec{"locus_abi_version", sig(nil, i32)}
@@ -79,12 +79,14 @@ var (
 	exportMerge    = exportSpec{"locus_range_merge", sig([]api.ValueType{i32, i32})}
 	exportEncode   = exportSpec{"locus_range_encode", sig(nil, i64)}
 	exportResult   = exportSpec{"locus_range_result", sig(nil, i64)}
+	exportMap      = exportSpec{"locus_map", sig([]api.ValueType{i32, i32}, i64)}
 	// exportSetup is called once per instance if it is there: Go's runtime, and C++ constructors.
 	exportSetup = exportSpec{"_initialize", sig(nil)}
 
 	exportsOfAll   = []exportSpec{exportVersion, exportDescribe, exportAlloc}
 	exportsOfCalls = []exportSpec{exportCall}
 	exportsOfRange = []exportSpec{exportInit, exportAdd, exportMerge, exportEncode, exportResult}
+	exportsOfMap   = []exportSpec{exportInit, exportMap}
 )
 
 const abiVersion = 1

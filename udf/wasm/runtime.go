@@ -142,8 +142,11 @@ func (f *Function) inspect(ctx context.Context) error {
 		return err
 	}
 	f.entry = entries[f.index]
-	if f.entry.Kind == udf.KindRange {
+	switch f.entry.Kind {
+	case udf.KindRange:
 		return checkExports(f.compiled, exportsOfRange)
+	case udf.KindMap:
+		return checkExports(f.compiled, exportsOfMap)
 	}
 	return checkExports(f.compiled, exportsOfCalls)
 }

@@ -40,14 +40,21 @@ type Fold interface {
 	Result() ([]byte, error)
 }
 
+// BeginMapFunc reads the argument of a map function, and returns what maps batches.
+type BeginMapFunc func(arg []byte) (MapFunc, error)
+
+// MapFunc maps a packed batch, which is valid until it returns; emit keeps nothing.
+type MapFunc func(batch []byte, emit func(output []byte)) error
+
 // Error is a refusal with a code; any other error has code 0.
 func Error(code int, msg string) error { return &shape.Error{Code: code, Message: msg} }
 
-// function is one registered function: call or begin is set.
+// function is one registered function: one of call, begin and beginMap is set.
 type function struct {
 	shape.Entry
-	call  CallFunc
-	begin BeginFunc
+	call     CallFunc
+	begin    BeginFunc
+	beginMap BeginMapFunc
 }
 
 // functions is the module's table, in the order of registration: filled by init functions, read
@@ -57,8 +64,8 @@ var functions []function
 // Handle registers a function that serves calls. A name that is bad or taken panics, which the host
 // reports when the module is registered.
 func Handle(name string, kind Kind, codec Codec, f CallFunc) {
-	if kind == shape.KindRange {
-		panic("locus guest: range functions are registered with HandleRange")
+	if kind >= shape.KindRange {
+		panic("locus guest: range functions are registered with HandleRange, map functions with HandleMap")
 	}
 	register(function{Entry: shape.Entry{Name: name, Kind: kind, Codec: codec}, call: f})
 }
@@ -66,6 +73,11 @@ func Handle(name string, kind Kind, codec Codec, f CallFunc) {
 // HandleRange registers a range function, as Handle does.
 func HandleRange(name string, codec Codec, begin BeginFunc) {
 	register(function{Entry: shape.Entry{Name: name, Kind: shape.KindRange, Codec: codec}, begin: begin})
+}
+
+// HandleMap registers a map function, as Handle does.
+func HandleMap(name string, codec Codec, begin BeginMapFunc) {
+	register(function{Entry: shape.Entry{Name: name, Kind: shape.KindMap, Codec: codec}, beginMap: begin})
 }
 
 func register(f function) {
@@ -117,4 +129,13 @@ func Begin(name string, arg []byte) (Fold, error) {
 		return nil, &shape.Error{Message: "no range function is named " + name}
 	}
 	return f.begin(arg)
+}
+
+// BeginMap starts a run of a registered map function, for tests.
+func BeginMap(name string, arg []byte) (MapFunc, error) {
+	f := lookup(name)
+	if f == nil || f.beginMap == nil {
+		return nil, &shape.Error{Message: "no map function is named " + name}
+	}
+	return f.beginMap(arg)
 }

@@ -3,6 +3,7 @@
 package bare
 
 import (
+	"encoding/binary"
 	"errors"
 	"unsafe"
 
@@ -14,7 +15,10 @@ import (
 var (
 	input  []byte // the buffer that the host asked for, and fills before an entry
 	output []byte // the result that the host reads after an entry
-	fold   Fold   // of the run under way
+	fold   Fold   // of the run under way, if it is a range function's
+
+	mapBatch MapFunc // of the run under way, if it is a map function's
+	outputs  []byte  // of one batch
 )
 
 // minInput is what the first buffer for the host holds, so that it seldom grows.
@@ -50,15 +54,20 @@ func callEntry(index, ptr, n int32) int64 {
 
 //go:wasmexport locus_range_init
 func rangeInit(index, ptr, n int32) {
-	fold = nil
+	fold, mapBatch = nil, nil
 	f := entry(index)
-	if f == nil || f.begin == nil {
-		fail(&shape.Error{Message: "the module has no such range function"})
+	if f == nil || f.begin == nil && f.beginMap == nil {
+		fail(&shape.Error{Message: "the module has no such range or map function"})
 		return
 	}
 	var err error
-	// The accumulator may keep the argument.
-	if fold, err = f.begin(append([]byte(nil), take(ptr, n)...)); err != nil {
+	arg := append([]byte(nil), take(ptr, n)...) // the run may keep it
+	if f.begin != nil {
+		fold, err = f.begin(arg)
+	} else {
+		mapBatch, err = f.beginMap(arg)
+	}
+	if err != nil {
 		fail(err)
 	}
 }
@@ -74,6 +83,19 @@ func rangeEncode() int64 { return produce(Fold.Encode) }
 
 //go:wasmexport locus_range_result
 func rangeResult() int64 { return produce(Fold.Result) }
+
+//go:wasmexport locus_map
+func mapEntry(ptr, n int32) int64 {
+	if mapBatch == nil {
+		return finish(nil, errNoRun)
+	}
+	outputs = outputs[:0]
+	err := mapBatch(take(ptr, n), func(b []byte) {
+		outputs = binary.LittleEndian.AppendUint32(outputs, uint32(len(b)))
+		outputs = append(outputs, b...)
+	})
+	return finish(outputs, err)
+}
 
 func entry(index int32) *function {
 	if index < 0 || int(index) >= len(functions) {

@@ -2,7 +2,8 @@
  * locus.h: functions for Locus in C, without a C library. Version 1 of the ABI (docs/abi.md).
  *
  * A guest includes this header in one file, declares its functions with LOCUS_MANIFEST, and defines
- * locus_call, or the five entries of range functions (examples/guests/c/fieldsum.c), or both. A whole
+ * locus_call, or the five entries of range functions (examples/guests/c/fieldsum.c), or the two of map
+ * functions (locus_range_init, locus_map: docs/abi.md). A whole
  * guest, which doubles the bytes it is given:
  *
  *     #include "locus.h"
@@ -78,7 +79,7 @@ LOCUS_IMPORT(call_id)    void    locus_call_id(void *buf24);
 LOCUS_IMPORT(key)        int64_t locus_key(void *buf, uint32_t cap);
 LOCUS_IMPORT(random)     void    locus_random(void *buf, uint32_t len);
 
-/* The result of locus_call, locus_range_encode and locus_range_result. */
+/* The result of locus_call, locus_range_encode, locus_range_result and locus_map. */
 static inline uint64_t locus_bytes(const void *p, uint32_t len) {
     return (uint64_t)(uint32_t)(uintptr_t)p << 32 | len;
 }
@@ -122,7 +123,7 @@ static inline int locus_next(const unsigned char **at, const unsigned char *end,
 }
 
 /* Defines the exports that every guest has. entries is a string of lines "function NAME KIND CODEC\n" with
- * KIND pure, read-only, read-write or range, and CODEC raw, json or proto. */
+ * KIND pure, read-only, read-write, range or map, and CODEC raw, json or proto. */
 #define LOCUS_MANIFEST(entries)                                                                     \
     static const char locus_manifest_text[] = "locus 1\n" entries;                                  \
     static unsigned char locus_input[LOCUS_INPUT];                                                  \

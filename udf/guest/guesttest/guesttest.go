@@ -78,6 +78,22 @@ func (h *Host) Run(name, arg string, ranges int) (result string, err error) {
 	return string(b), err
 }
 
+// Map runs a map function over all records, and returns its outputs in key order.
+func (h *Host) Map(name, arg string) (outputs []string, err error) {
+	f, err := bare.BeginMap(name, []byte(arg))
+	if err != nil {
+		return nil, err
+	}
+	small := h.store.Clone()
+	small.BatchBytes = 1 // one record each: no output may depend on how records are batched
+	for _, b := range small.Batches(shape.Span{}) {
+		if err := f(b, func(o []byte) { outputs = append(outputs, string(o)) }); err != nil {
+			return nil, err
+		}
+	}
+	return outputs, nil
+}
+
 // call is the bare.Host of one call.
 type call struct {
 	*memstore.Store

@@ -93,7 +93,7 @@ func parseEntry(s string) (e Entry, reason string) {
 	}
 	e.Name = parts[1]
 	if e.Kind, ok = ParseKind(parts[2]); !ok {
-		return e, "the kind of " + e.Name + " is not pure, read-only, read-write or range"
+		return e, "the kind of " + e.Name + " is not pure, read-only, read-write, range or map"
 	}
 	if e.Codec, ok = ParseCodec(parts[3]); !ok {
 		return e, "the codec of " + e.Name + " is not raw, json or proto"

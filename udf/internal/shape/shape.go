@@ -15,10 +15,11 @@ const (
 	KindPure      Kind = 1 // touches nothing: any node runs it
 	KindReadOnly  Kind = 2 // reads one key or group
 	KindReadWrite Kind = 3 // reads and writes one key or group, atomically and exactly once
-	KindRange     Kind = 4 // visits every record of a span at one timestamp
+	KindRange     Kind = 4 // visits every record of a span at one timestamp, and makes one result
+	KindMap       Kind = 5 // visits every record of a span at one timestamp, and makes a stream of outputs
 )
 
-var kindNames = [...]string{KindPure: "pure", KindReadOnly: "read-only", KindReadWrite: "read-write", KindRange: "range"}
+var kindNames = [...]string{KindPure: "pure", KindReadOnly: "read-only", KindReadWrite: "read-write", KindRange: "range", KindMap: "map"}
 
 // String is the kind's name in manifests, listings and errors.
 func (k Kind) String() string {
