@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/locuskv/locus/bench/power/disk"
+)
+
+func main() {
+	inDirectories := flag.Bool("names-by-directory", false, "the sync of a file does not make its name durable")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: power [-names-by-directory] MOUNTPOINT")
+		os.Exit(2)
+	}
+	names := disk.ByFilesToo
+	if *inDirectories {
+		names = disk.InDirectoriesOnly
+	}
+	if err := serve(disk.New(names), flag.Arg(0)); err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+}
+
+// serve answers commands until its input ends.
+func serve(d *disk.Disk, at string) error {
+	m, err := mount(d, at)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ok")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		rng, err := parse(lines.Text())
+		if err != nil {
+			fmt.Println("error:", err)
+			continue
+		}
+		if err := m.unmount(); err != nil {
+			return err
+		}
+		lost := d.Cut(rng)
+		if m, err = mount(d, at); err != nil {
+			return err
+		}
+		fmt.Println("ok:", lost)
+	}
+	return m.unmount()
+}
+
+// parse reads a cut; its seed, if there is one, is the source of chance.
+func parse(line string) (*rand.Rand, error) {
+	words := strings.Fields(line)
+	switch {
+	case len(words) == 0 || len(words) > 2 || words[0] != "cut":
+		return nil, fmt.Errorf("power: unknown command %q", line)
+	case len(words) == 1:
+		return nil, nil
+	}
+	seed, err := strconv.ParseUint(words[1], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("power: seed: %w", err)
+	}
+	return rand.New(rand.NewPCG(seed, 0)), nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestMain makes the test binary the command, when a test starts it as that: who maps a file of a mount must not be the
+// process that serves it.
+func TestMain(m *testing.M) {
+	if os.Getenv("POWER_COMMAND") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// start mounts a disk and returns its directory and a function that cuts the power.
+func start(t *testing.T, args ...string) (dir string, cut func()) {
+	t.Helper()
+	dir = t.TempDir()
+	cmd := exec.Command(os.Args[0], append(args, dir)...)
+	cmd.Env = append(os.Environ(), "POWER_COMMAND=1")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	if err != nil || line != "ok\n" {
+		_ = cmd.Wait()
+		t.Skipf("FUSE does not work here: %q, %v", line, err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir, func() {
+		t.Helper()
+		if _, err := io.WriteString(in, "cut\n"); err != nil {
+			t.Fatal(err)
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "ok: ") {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+}
+
+func write(t *testing.T, name, data string, flags int, sync bool) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|flags, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(data); err != nil {
+		t.Fatal(err)
+	}
+	if sync {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return "no such file"
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestMountedWrites: by write(2), synced, not synced, and synced by how the file was opened.
+func TestMountedWrites(t *testing.T) {
+	dir, cut := start(t)
+	name := filepath.Join(dir, "f")
+	write(t, name, "synced", 0, true)
+	write(t, filepath.Join(dir, "g"), "not synced", 0, false)
+	write(t, name, "SYNCED, not all of it", 0, false)
+	if got := read(t, name); got != "SYNCED, not all of it" {
+		t.Fatal(got)
+	}
+	cut()
+	if got := read(t, name); got != "synced" {
+		t.Fatal(got)
+	}
+	if got := read(t, filepath.Join(dir, "g")); got != "no such file" {
+		t.Fatal(got)
+	}
+	write(t, name, "dsync!", syscall.O_DSYNC, false)
+	cut()
+	if got := read(t, name); got != "dsync!" {
+		t.Fatal(got)
+	}
+	write(t, filepath.Join(dir, "new"), "new", 0, true)
+	if err := os.Rename(filepath.Join(dir, "new"), name); err != nil {
+		t.Fatal(err)
+	}
+	cut()
+	if got := read(t, name) + read(t, filepath.Join(dir, "new")); got != "dsync!new" {
+		t.Fatal(got)
+	}
+}
+
+// TestMountedMappings: pages of a shared mapping are lost unless they were synced.
+func TestMountedMappings(t *testing.T) {
+	dir, cut := start(t)
+	name := filepath.Join(dir, "f")
+	write(t, name, "", 0, false)
+	if err := os.Truncate(name, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	store := func(at int, what string, sync bool) {
+		t.Helper()
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := syscall.Mmap(int(f.Fd()), 0, 1<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(m[at:], what)
+		if sync {
+			err = f.Sync()
+		}
+		if err := errors.Join(err, syscall.Munmap(m), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store(5000, "synced", true)
+	store(5000, "SYNCED", false)
+	store(9000, "lost", false)
+	if got := read(t, name); got[5000:5006] != "SYNCED" || got[9000:9004] != "lost" {
+		t.Fatalf("%q %q", got[5000:5006], got[9000:9004])
+	}
+	cut()
+	if got := read(t, name); len(got) != 1<<20 || got[5000:5006] != "synced" || got[9000:9004] != "\x00\x00\x00\x00" {
+		t.Fatalf("%d bytes, %q %q", len(got), got[5000:5006], got[9000:9004])
+	}
+}
