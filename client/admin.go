@@ -10,10 +10,13 @@ import (
 	"github.com/locuskv/locus/internal/keys"
 )
 
+// systemName is what the system's range is said to be of: no keyspace can have that name.
+const systemName = "(system)"
+
 // RangeInfo describes one range.
 type RangeInfo struct {
 	ID       RangeID
-	Keyspace string // empty: none that has a name
+	Keyspace string // "(system)": what the cluster knows of itself; empty: none that has a name
 	// Start and End are keys of the keyspace (in a hash-partitioned one, two bytes of the bucket stand before
 	// the key); nil: the keyspace's ends.
 	Start, End  []byte
@@ -70,7 +73,7 @@ type Status struct {
 type FunctionInfo struct {
 	Name    string
 	Version uint32
-	Kind    string // pure, read-only, read-write, range
+	Kind    string // pure, read-only, read-write, range, map
 	Runtime string // native, wasm
 	Hash    string // SHA-256 of the module, hexadecimal; empty for native
 	Size    uint64
@@ -129,10 +132,14 @@ func rangeInfo(r api.Route, names map[ids.KeyspaceID]string) RangeInfo {
 		ID: RangeID(d.ID), Leaseholder: StoreID(r.Leaseholder), Term: uint64(r.Term),
 		ConfEpoch: d.Epoch.Conf, BoundsEpoch: d.Epoch.Bounds, Bytes: r.Bytes, Records: r.Records,
 	}
-	if id, ok := keys.KeyspaceOf(d.Span.Start); ok {
+	id, ok := keys.KeyspaceOf(d.Span.Start)
+	if len(d.Span.Start) == 0 { // the first range of all begins before keyspace 0's first key
+		id, ok = 0, true
+	}
+	if ok {
 		info.Keyspace = names[id]
 		if id == 0 {
-			info.Keyspace = "system"
+			info.Keyspace = systemName
 		}
 		all := keys.KeyspaceSpan(id)
 		info.Start = userBound(d.Span.Start, all)

@@ -237,7 +237,7 @@ func TestAdmin(t *testing.T) {
 	ranges, err := db.Ranges(ctx)
 	require.NoError(t, err)
 	require.Len(t, ranges, 4)
-	require.Equal(t, "system", ranges[0].Keyspace)
+	require.Equal(t, "(system)", ranges[0].Keyspace)
 	require.Empty(t, ranges[3].Keyspace)
 	require.NoError(t, db.TransferRange(ctx, ranges[1].ID, 3))
 	fn, err := db.RegisterFunction(ctx, "f", []byte("module"))

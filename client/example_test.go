@@ -4,118 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"time"
 
 	"github.com/locuskv/locus/client"
 )
 
-// The examples without output need a cluster at 127.0.0.1:7400 (locus start --insecure); they are compiled
-// here, and the same calls run against a real cluster in the tests of package server.
+var ctx = context.Background()
 
 func Example() {
-	ctx := context.Background()
-	db, err := client.Open(ctx, client.Options{Addrs: []string{"127.0.0.1:7400"}})
+	addr, _ := startNode() // locus start --insecure listens on 127.0.0.1:7400
+
+	db, err := client.Open(ctx, client.Options{Addrs: []string{addr}})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer db.Close()
 
-	ks := db.Keyspace("default")
+	ks := db.Keyspace("default") // always exists
 	if _, err := ks.Put(ctx, []byte("greeting"), []byte("hello")); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	item, err := ks.Get(ctx, []byte("greeting"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("%s, written at %s\n", item.Value, item.Timestamp.Time())
-}
+	fmt.Printf("%s %v\n", item.Value, err)
 
-func ExampleFunc_Call() {
-	var db *client.DB // from client.Open
 	square := client.NewFunc[int64, int64]("square")
-	r, err := square.Call(context.Background(), db, 5) // touches no key: any node runs it
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(r) // 25
+	fmt.Println(square.Call(ctx, db, 5))
+	// Output:
+	// hello <nil>
+	// 25 <nil>
 }
 
-func ExampleKeyspace_CompareAndSwap() {
-	var ks *client.Keyspace // from DB.Keyspace
-	_, err := ks.CompareAndSwap(context.Background(), []byte("owner"), []byte("ann"), []byte("bob"))
-	var cond *client.ConditionError
-	if errors.As(err, &cond) && cond.Exists {
-		fmt.Printf("the owner is %s\n", cond.Current.Value)
-	}
-}
+func ExampleOpen() {
+	addr, _ := startNode()
+	db, err := client.Open(ctx, client.Options{
+		Addrs:   []string{addr}, // of some nodes; the client learns of the others
+		Timeout: 5 * time.Second,
+		Balance: client.BalanceOptions{Policy: client.RoundRobin},
+		Retry:   client.RetryOptions{Max: 100 * time.Millisecond},
+	})
+	fmt.Println(err)
+	fmt.Println(db.Close())
 
-func ExampleKeyspace_Apply() {
-	var ks *client.Keyspace // of a keyspace whose groups end at the first '/'
-	var b client.Batch
-	b.Put([]byte("user7/name"), []byte("Ann"), client.IfAbsent())
-	b.Put([]byte("user7/seen"), []byte("today"), client.TTL(24*time.Hour))
-	if _, err := ks.Apply(context.Background(), ks.Group([]byte("user7/")), &b); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func ExampleKeyspace_BulkWriter() {
-	var ks *client.Keyspace
-	w := ks.BulkWriter(context.Background(), client.BulkOptions{})
-	for i := range 1_000_000 {
-		if err := w.Put(fmt.Appendf(nil, "key%07d", i), []byte("value")); err != nil {
-			break // Close returns it too
-		}
-	}
-	if err := w.Close(); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func ExampleKeyspace_Scan() {
-	var ks *client.Keyspace
-	for item, err := range ks.Scan(context.Background(), ks.Prefix([]byte("user7/")), client.Limit(100)) {
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Printf("%s = %s\n", item.Key, item.Value)
-	}
-}
-
-func ExampleRangeFunc_Run() {
-	var ks *client.Keyspace
-	count := client.NewRangeFunc[struct{}, uint64]("count")
-	n, err := count.Run(context.Background(), ks.All(), struct{}{}, client.OnProgress(func(p client.Progress) {
-		fmt.Printf("%d of %d ranges\n", p.RangesDone, p.RangesTotal)
-	}))
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(n)
-}
-
-func ExampleDB_NewRequestID() {
-	ctx := context.Background()
-	var db *client.DB
-	id, err := db.NewRequestID(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	// Store id.String() where a restart finds it, then issue the command, as often as it takes.
-	_, err = db.Keyspace("default").Put(ctx, []byte("order"), []byte("1"), client.WithRequestID(id))
-	var ambiguous *client.AmbiguousError
-	if errors.As(err, &ambiguous) {
-		fmt.Println("issue it again with the same id")
-	}
-}
-
-func ExampleWithToken() {
-	var a, b *client.DB // of two services
-	token := a.Token()  // travels with the message from one to the other
-	ctx := client.WithToken(context.Background(), token)
-	_, _ = b.Keyspace("default").Get(ctx, []byte("k")) // sees what a has seen
+	_, err = db.Keyspace("default").Get(ctx, []byte("k"))
+	fmt.Println(errors.Is(err, client.ErrClosed))
+	// Output:
+	// <nil>
+	// <nil>
+	// true
 }
 
 func ExampleOptions_Validate() {
@@ -124,18 +61,72 @@ func ExampleOptions_Validate() {
 	// Output: locus: address "localhost" is not host:port
 }
 
+// Errors are told apart by errors.Is and errors.As; they say what was wrong, and which limit it broke.
+func Example_errors() {
+	db, ks := newKeyspace("errors", client.KeyspaceOptions{})
+
+	_, err := ks.Get(ctx, []byte("missing"))
+	fmt.Println(errors.Is(err, client.ErrNotFound))
+
+	_, err = ks.Put(ctx, make([]byte, 5000), nil)
+	var limit *client.LimitError
+	fmt.Println(errors.As(err, &limit), limit.What, limit.Limit, limit.Got)
+
+	_, err = db.Keyspace("nowhere").Get(ctx, []byte("k"))
+	var missing *client.KeyspaceNotFoundError
+	fmt.Println(errors.As(err, &missing), missing.Name)
+
+	err = db.CreateKeyspace(ctx, "errors", client.KeyspaceOptions{})
+	var exists *client.KeyspaceExistsError
+	fmt.Println(errors.As(err, &exists), exists.Name)
+
+	_, err = client.NewFunc[int, int]("nothere").Call(ctx, db, 1)
+	var function *client.FunctionNotFoundError
+	fmt.Println(errors.As(err, &function), function.Name)
+
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = ks.Put(ended, []byte("k"), nil)
+	fmt.Println(errors.Is(err, context.Canceled))
+	// Output:
+	// true
+	// true key length 4096 5000
+	// true nowhere
+	// true errors
+	// true nothere
+	// true
+}
+
+func ExampleDB_Stats() {
+	_, db := startNode()
+	ks := db.Keyspace("default")
+	must(ks.Put(ctx, []byte("blob"), nil)) // finds the range
+	before := db.Stats()
+	must(ks.Put(ctx, []byte("blob"), make([]byte, 1000)))
+	after := db.Stats()
+	fmt.Println(after.Requests-before.Requests, after.BytesSent-before.BytesSent > 1000, after.BytesReceived > before.BytesReceived)
+	// Output: 1 true true
+}
+
+// A token carries causality from one client to another: whatever the first has seen, the second sees too.
+func ExampleWithToken() {
+	addr, a := startNode()
+	b := must(client.Open(ctx, client.Options{Addrs: []string{addr}}))
+	defer b.Close()
+
+	at := must(a.Keyspace("default").Put(ctx, []byte("order"), []byte("paid")))
+	token := a.Token() // travels with the message from one service to the other
+	fmt.Println(client.Timestamp(token) >= at)
+
+	item := must(b.Keyspace("default").Get(client.WithToken(ctx, token), []byte("order"), client.Eventual()))
+	fmt.Printf("%s %v\n", item.Value, b.Token() >= token)
+	// Output:
+	// true
+	// paid true
+}
+
 func ExampleTimestamp() {
 	t := client.Timestamp(1_000_000 << 16)
 	fmt.Println(t, t.Add(time.Second), t.Time().UTC().Format(time.TimeOnly))
 	// Output: 1000000.00000 1001000.00000 00:16:40
-}
-
-func ExampleParseRequestID() {
-	id, err := client.ParseRequestID("000102030405060708090a0b0c0d0e0f0000018f00000001")
-	fmt.Println(id, err)
-	_, err = client.ParseRequestID("short")
-	fmt.Println(err)
-	// Output:
-	// 000102030405060708090a0b0c0d0e0f0000018f00000001 <nil>
-	// locus: a request id has 48 hexadecimal digits
 }

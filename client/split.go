@@ -21,7 +21,7 @@ func (db *DB) SplitRange(ctx context.Context, id RangeID) (Split, error) {
 	if i < 0 {
 		return Split{}, &InvalidArgumentError{Reason: fmt.Sprintf("range %s is not known", ids.RangeID(id))}
 	}
-	if ranges[i].Keyspace == "" {
+	if ranges[i].Keyspace == "" || ranges[i].Keyspace == systemName {
 		return Split{}, &InvalidArgumentError{Reason: fmt.Sprintf("range %s is of no keyspace and can't be split", ids.RangeID(id))}
 	}
 	ks := db.Keyspace(ranges[i].Keyspace)
