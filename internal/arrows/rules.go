@@ -76,7 +76,7 @@ var rooms = []room{
 		because: "server is where the parts meet; programs know it, it knows no program",
 	},
 	{
-		path: "cmd", knows: with("api", "bench", "client", "examples", "server", "udf"),
+		path: "cmd", knows: with("api", "bench", "client", "examples", "raftstore/storesim", "server", "udf"),
 		because: "a command is flags and wiring: what the parts do belongs to the parts",
 	},
 	{

@@ -5,12 +5,12 @@
 // of one queue keep their order. Messages are events too. One seed gives one order: the World hashes what it runs,
 // and a test that runs a seed twice compares the hashes.
 //
+// A Life is a process: it ends, it stands still for a while (Pause), and its Clock runs at a rate of its own.
+//
 // It knows nothing of what it runs.
 package sim
 
 import (
-	"container/heap"
-	"hash/fnv"
 	"math/rand/v2"
 	"time"
 )
@@ -20,7 +20,7 @@ type World struct {
 	Rand *rand.Rand
 
 	now    time.Duration
-	events eventHeap
+	events []event // a binary heap
 	serial uint64
 	hash   uint64
 	steps  uint64
@@ -28,7 +28,7 @@ type World struct {
 
 // NewWorld makes an empty world from a seed.
 func NewWorld(seed uint64) *World {
-	return &World{Rand: rand.New(rand.NewPCG(seed, 0x10c05)), hash: 14695981039346656037}
+	return &World{Rand: rand.New(rand.NewPCG(seed, 0x10c05)), hash: fnvOffset}
 }
 
 // Now is the simulated time since the beginning.
@@ -40,22 +40,29 @@ func (w *World) Steps() uint64 { return w.steps }
 // Hash is equal for equal runs.
 func (w *World) Hash() uint64 { return w.hash }
 
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
 // Note mixes something that happened into the hash.
 func (w *World) Note(what string) {
-	h := fnv.New64a()
-	h.Write([]byte(what))
-	w.mix(h.Sum64())
+	h := uint64(fnvOffset)
+	for i := range len(what) {
+		h = (h ^ uint64(what[i])) * fnvPrime
+	}
+	w.mix(h)
 }
 
-func (w *World) mix(x uint64) {
-	w.hash ^= x
-	w.hash *= 1099511628211
-}
+func (w *World) mix(x uint64) { w.hash = (w.hash ^ x) * fnvPrime }
 
 // After runs f once d has passed. label goes into the hash.
-func (w *World) After(d time.Duration, label string, f func()) {
+func (w *World) After(d time.Duration, label string, f func()) { w.push(d, label, nil, f) }
+
+func (w *World) push(d time.Duration, label string, l *Life, f func()) {
 	w.serial++
-	heap.Push(&w.events, &event{at: w.now + max(d, 0), serial: w.serial, label: label, run: f})
+	w.events = append(w.events, event{at: w.now + max(d, 0), serial: w.serial, label: label, life: l, run: f})
+	w.up(len(w.events) - 1)
 }
 
 // Step runs the next event; false if there is none.
@@ -63,12 +70,16 @@ func (w *World) Step() bool {
 	if len(w.events) == 0 {
 		return false
 	}
-	e := heap.Pop(&w.events).(*event)
+	e := w.pop()
 	w.now = e.at
 	w.steps++
 	w.mix(uint64(e.at))
 	w.Note(e.label)
-	e.run()
+	if e.life == nil {
+		e.run()
+	} else {
+		e.life.run(e.label, e.run)
+	}
 	return true
 }
 
@@ -81,6 +92,14 @@ func (w *World) RunUntil(t time.Duration, stop func() bool) {
 		}
 	}
 	w.now = max(w.now, t)
+}
+
+// Skip lets d pass in which nothing happens: all that is to come comes d later.
+func (w *World) Skip(d time.Duration) {
+	w.now += d
+	for i := range w.events {
+		w.events[i].at += d
+	}
 }
 
 // Between is a random duration in [lo, hi).
@@ -98,94 +117,52 @@ type event struct {
 	at     time.Duration
 	serial uint64
 	label  string
+	life   *Life // nil: nobody's
 	run    func()
 }
 
-type eventHeap []*event
+func (e *event) less(o *event) bool { return e.at < o.at || e.at == o.at && e.serial < o.serial }
 
-func (h eventHeap) Len() int { return len(h) }
-func (h eventHeap) Less(i, j int) bool {
-	if h[i].at != h[j].at {
-		return h[i].at < h[j].at
-	}
-	return h[i].serial < h[j].serial
-}
-func (h eventHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *eventHeap) Push(x any)   { *h = append(*h, x.(*event)) }
-func (h *eventHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return e
-}
-
-// Life is what a process lives in: when it ends, nothing that was posted in it runs any more.
-type Life struct {
-	w     *World
-	ended bool
-	// Delay draws how long a step of a kind waits before it runs.
-	Delay func(kind string) time.Duration
-}
-
-// NewLife begins a process. delay may be nil: then steps wait up to 100 microseconds, and now and then much longer.
-func (w *World) NewLife(delay func(kind string) time.Duration) *Life {
-	l := &Life{w: w, Delay: delay}
-	if delay == nil {
-		l.Delay = func(string) time.Duration {
-			if w.Chance(0.005) {
-				return w.Between(time.Millisecond, 20*time.Millisecond)
-			}
-			return w.Between(0, 100*time.Microsecond)
+// up and pop keep the heap. It is written out: a quarter of a simulation's time went into container/heap.
+func (w *World) up(i int) {
+	h := w.events
+	e := h[i]
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !e.less(&h[parent]) {
+			break
 		}
+		h[i] = h[parent]
+		i = parent
 	}
-	return l
+	h[i] = e
 }
 
-// End kills the process.
-func (l *Life) End() { l.ended = true }
-
-// Ended says whether it was killed.
-func (l *Life) Ended() bool { return l.ended }
-
-// After runs f after d, if the process still lives.
-func (l *Life) After(d time.Duration, label string, f func()) {
-	l.w.After(d, label, func() {
-		if !l.ended {
-			f()
-		}
-	})
-}
-
-// Queue runs steps one after another in the order they were posted.
-type Queue struct {
-	l      *Life
-	kind   string
-	steps  []func()
-	active bool
-}
-
-// NewQueue makes a queue of a kind.
-func (l *Life) NewQueue(kind string) *Queue { return &Queue{l: l, kind: kind} }
-
-// Post adds a step.
-func (q *Queue) Post(step func()) {
-	q.steps = append(q.steps, step)
-	if !q.active {
-		q.active = true
-		q.schedule()
+func (w *World) pop() event {
+	h := w.events
+	top, last := h[0], len(h)-1
+	e := h[last]
+	h[last] = event{}
+	h = h[:last]
+	w.events = h
+	if last == 0 {
+		return top
 	}
-}
-
-func (q *Queue) schedule() {
-	q.l.After(q.l.Delay(q.kind), q.kind, func() {
-		step := q.steps[0]
-		q.steps = q.steps[1:]
-		step()
-		if len(q.steps) > 0 {
-			q.schedule()
-			return
+	i := 0
+	for {
+		child := 2*i + 1
+		if child >= last {
+			break
 		}
-		q.active = false
-	})
+		if child+1 < last && h[child+1].less(&h[child]) {
+			child++
+		}
+		if !h[child].less(&e) {
+			break
+		}
+		h[i] = h[child]
+		i = child
+	}
+	h[i] = e
+	return top
 }

@@ -48,6 +48,13 @@ func (m *Memory) SetHook(f func(op Op, name string) error) {
 	m.faults.hook = f
 }
 
+// ClearFaults takes back what FailNth and SetHook asked for.
+func (m *Memory) ClearFaults() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults = faults{}
+}
+
 func (f *faults) check(op Op, name string) error {
 	var err error
 	keep := f.nth[:0]

@@ -297,17 +297,23 @@ func (cl *Client) send(s clientcore.Send) {
 			fail(true)
 			return
 		}
-		n.Store.Do(req, func(resp *locuspb.Response) {
-			d, ok := c.latency(s.Store, 0)
-			if !ok {
-				return
-			}
-			clock := uint64(hlc.FromTime(n.wall()))
-			answer := proto.Clone(resp).(*locuspb.Response)
-			c.W.After(d, "answer", func() {
-				cl.core.Deliver(c.W.Now(), &locuspb.BatchResponse{Clock: clock, Responses: []*locuspb.Response{answer}})
-				cl.effects()
-			})
+		n.life.Deliver("request", func() { cl.do(n, req) })
+	})
+}
+
+// do executes a request at a store and carries the answer back, or loses it.
+func (cl *Client) do(n *Node, req *locuspb.Request) {
+	c := cl.c
+	n.Store.Do(req, func(resp *locuspb.Response) {
+		d, ok := c.latency(n.ID, 0)
+		if !ok {
+			return
+		}
+		clock := uint64(hlc.FromTime(n.wall()))
+		answer := proto.Clone(resp).(*locuspb.Response)
+		c.W.After(d, "answer", func() {
+			cl.core.Deliver(c.W.Now(), &locuspb.BatchResponse{Clock: clock, Responses: []*locuspb.Response{answer}})
+			cl.effects()
 		})
 	})
 }

@@ -34,6 +34,9 @@ func (r *run) leads(d *topology.Descriptor, store ids.StoreID) error {
 			break
 		}
 		for _, n := range c.Nodes {
+			if !n.Up() {
+				continue
+			}
 			if i, ok := n.Store.Range(d.ID); ok && i.Leaseholder && n.ID != store {
 				n.Store.RunOperator(&locuspb.Operator{
 					RangeId: uint64(d.ID), ConfEpoch: i.Descriptor.Epoch.Conf, BoundsEpoch: i.Descriptor.Epoch.Bounds,
@@ -49,6 +52,7 @@ func (r *run) leads(d *topology.Descriptor, store ids.StoreID) error {
 	if !leading() {
 		return fmt.Errorf("store %s can't be made the leaseholder of range %s: %s", store, d.ID, r.describe())
 	}
+	w.RunUntil(w.Now()+3*tickInterval, nil) // progress is of the last tick
 	i, _ := target.Store.Range(d.ID)
 	if len(i.Progress) != len(i.Descriptor.Replicas) {
 		return fmt.Errorf("store %s leads range %s with %v; the descriptor is %s", store, d.ID, i.Progress, i.Descriptor)

@@ -2,7 +2,6 @@ package storesim
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,19 +17,37 @@ import (
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/sim"
 	"github.com/locuskv/locus/internal/topology"
+	"github.com/locuskv/locus/raftstore"
 )
 
-// Options of one run.
+// Options of one run. Zero values are their defaults.
 type Options struct {
-	Seed    uint64
-	Stores  int
-	Clients int
-	Ops     int // per client
-	Keys    int
-	// Chaos is how long faults go on; after it the network heals, all stores run, and everything must come to
-	// rest.
+	Seed uint64
+	// Stores at the beginning; by default the seed says how many, from 3 to 7.
+	Stores int
+	// Clients run Operations between them, on Keys registers and a counter. Defaults: 10, 2,000, 5.
+	Clients, Operations, Keys int
+	// Chaos is how long faults go on, in simulated time; after it the network heals, all stores run, and everything must
+	// come to rest. Default 5 minutes.
 	Chaos  time.Duration
 	Logger *slog.Logger
+}
+
+func (o *Options) setDefaults() {
+	for _, d := range []struct {
+		v    *int
+		unit int
+	}{{&o.Clients, 10}, {&o.Operations, 2000}, {&o.Keys, 5}} {
+		if *d.v == 0 {
+			*d.v = d.unit
+		}
+	}
+	if o.Chaos == 0 {
+		o.Chaos = 5 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 }
 
 // Result of one run.
@@ -41,31 +58,32 @@ type Result struct {
 	Stats Stats
 }
 
-// seededReader replaces the source of Raft's election jitter: the library reads the process-wide one.
-type seededReader struct{ rng *mrand.Rand }
-
-func (s seededReader) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(s.rng.Uint32())
-	}
-	return len(p), nil
-}
-
-// Run plays one seed to its end. An error is a violation, or a cluster that did not come to rest.
+// Run plays one seed to its end. An error is a violation, or a cluster that did not come to rest. Several goroutines may
+// each play a seed.
 func Run(o Options) (Result, error) {
-	old := rand.Reader
-	rand.Reader = seededReader{mrand.New(mrand.NewPCG(o.Seed, 7))}
-	defer func() { rand.Reader = old }()
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.setDefaults()
+	defer seedJitter(mrand.New(mrand.NewPCG(o.Seed, 7)))()
 	w := sim.NewWorld(o.Seed)
-	f := Faults{Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond}
-	c, err := New(w, o.Stores, f, o.Logger)
+	f := Faults{
+		Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Late: 0.002 * w.Rand.Float64(),
+		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond, Drift: maxDrift,
+	}
+	if o.Stores == 0 {
+		o.Stores = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[w.Rand.IntN(10)]
+	}
+	c, err := newCluster(w, o.Stores, f, o.Logger)
 	if err != nil {
 		return Result{}, err
 	}
-	r := &run{Options: o, c: c}
+	r := &run{Options: o, c: c, voters: 3, mayJump: w.Chance(0.3)}
+	if o.Stores >= 5 && w.Chance(0.25) {
+		r.voters = 5
+	}
+	if w.Chance(0.2) {
+		c.reads = raftstore.ReadIndex
+	}
+	c.rowCache = []int64{-1, 4 << 10, 1 << 20}[w.Rand.IntN(3)]
+	c.fallen = r.fallen
 	err = r.guarded()
 	for _, n := range c.Nodes {
 		if n.Up() {
@@ -74,6 +92,13 @@ func Run(o Options) (Result, error) {
 	}
 	return Result{Hash: w.Hash(), Steps: w.Steps(), Time: w.Now(), Stats: c.Stats}, err
 }
+
+// leaseDrift is by how much the rate of one clock may exceed another's, for leases; maxDrift is by how much clocks
+// differ from the world's, in parts per million: between two of them just as much as that.
+const (
+	leaseDrift = 0.05
+	maxDrift   = 24_000
+)
 
 // guarded plays; a broken invariant's panic is a violation like any other, so that the seed is known.
 func (r *run) guarded() (err error) {
@@ -91,7 +116,10 @@ type run struct {
 	clients []*Client
 	keys    [][]byte
 	counter []byte
+	voters  int // that each range is to have
 	chaos   bool
+	mayJump bool // a clock is still to jump
+	ahead   bool // timestamps an hour ahead have been given
 }
 
 var layout = keys.Layout{ID: 1}
@@ -107,8 +135,9 @@ func (r *run) play() error {
 		r.keys = append(r.keys, layout.Encode(fmt.Appendf(nil, "key-%02d", i)))
 	}
 	r.counter = layout.Encode([]byte("key-00-counter"))
+	ops := (r.Operations + r.Clients - 1) / r.Clients
 	for i := range r.Clients {
-		cl := NewClient(c, i+1, r.Ops, 6*r.Chaos/time.Duration(r.Ops), r.keys, r.counter)
+		cl := NewClient(c, i+1, ops, 5*r.Chaos/time.Duration(ops), r.keys, r.counter)
 		for _, k := range []string{"key-00-ttl", "key-02-ttl", "key-04-ttl"} {
 			cl.ttlKeys = append(cl.ttlKeys, layout.Encode([]byte(k)))
 		}
@@ -117,46 +146,85 @@ func (r *run) play() error {
 	r.chaos = true
 	r.drive()
 	// The cluster grows to full replication before the worst begins, so that crashes meet a quorum.
-	w.RunUntil(20*time.Second, func() bool { return c.Violation != nil || r.replicated(min(3, r.Stores)) })
+	ready := every(w, 100*time.Millisecond, r.replicated)
+	w.RunUntil(30*time.Second, func() bool { return c.Violation != nil || ready() })
 	if c.Violation != nil {
 		return c.Violation
 	}
-	if !r.replicated(min(3, r.Stores)) {
+	if !r.replicated() {
 		return errors.New("the ranges did not get their replicas: " + r.describe())
 	}
 	for _, cl := range r.clients {
 		cl.Start()
 	}
 	r.nemesis()
-	w.RunUntil(w.Now()+r.Chaos, func() bool { return c.Violation != nil })
+	r.compare()
+	w.After(r.Chaos, "the end of chaos", func() { r.chaos = false })
+	for r.chaos && c.Violation == nil && w.Step() {
+	}
 	if c.Violation != nil {
 		return c.Violation
 	}
 	return r.settle()
 }
 
+// every asks a costly question at most once in a while.
+func every(w *sim.World, pause time.Duration, ask func() bool) func() bool {
+	var next time.Duration
+	return func() bool {
+		if w.Now() < next {
+			return false
+		}
+		next = w.Now() + pause
+		return ask()
+	}
+}
+
+// compare looks at the replicas of one range now and then.
+func (r *run) compare() {
+	w := r.c.W
+	w.After(w.Between(500*time.Millisecond, 3*time.Second), "compare", func() {
+		all := r.c.Descriptors()
+		if err := r.c.digests(all[w.Rand.IntN(len(all))]); err != nil {
+			r.c.violate(err)
+		}
+		r.compare()
+	})
+}
+
 // settle ends the faults, waits until everything is at rest, and judges.
 func (r *run) settle() error {
 	c, w := r.c, r.c.W
-	r.chaos = false
 	c.Heal()
-	c.Faults.Drop, c.Faults.Duplicate = 0, 0
+	c.Faults.Drop, c.Faults.Duplicate, c.Faults.Late = 0, 0, 0
 	for _, n := range c.Nodes {
+		if n.lost {
+			continue
+		}
+		n.heal()
+		if n.Up() && n.flipped() {
+			n.Crash() // now the damage must be found
+		}
 		if !n.Up() {
-			if err := n.Start(); err != nil {
-				return err
-			}
+			r.start(n)
 		}
 	}
+	r.catchUp()
 	rest := func() bool {
 		for _, cl := range r.clients {
 			if !cl.Finished() {
 				return false
 			}
 		}
-		return r.replicated(min(3, r.Stores)) && r.caughtUp()
+		for _, n := range c.Nodes {
+			if n.fatal != nil && !n.lost {
+				return false
+			}
+		}
+		return r.replicated() && r.caughtUp()
 	}
-	w.RunUntil(w.Now()+5*time.Minute, func() bool { return c.Violation != nil || (w.Steps()%64 == 0 && rest()) })
+	resting := every(w, 100*time.Millisecond, rest)
+	w.RunUntil(w.Now()+5*time.Minute, func() bool { return c.Violation != nil || resting() })
 	if c.Violation != nil {
 		return c.Violation
 	}
@@ -230,14 +298,24 @@ func (r *run) read(key []byte) (*locuspb.GetResponse, error) {
 	return done.Response.GetGet(), nil
 }
 
-// replicated says whether every range has its voters, no more, and no change under way.
-func (r *run) replicated(want int) bool {
+// replicated says whether every range has its voters, no more, none on a lost store, and no change under way.
+func (r *run) replicated() bool {
 	for _, d := range r.c.Descriptors() {
-		if d.Joint() || len(d.Voters()) != want || len(d.Replicas) != want {
+		if d.Joint() || len(d.Voters()) != r.voters || len(d.Replicas) != r.voters || r.lost(d) != 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// lost is a replica on a store that never comes back; 0 if there is none.
+func (r *run) lost(d *topology.Descriptor) ids.ReplicaID {
+	for _, rep := range d.Replicas {
+		if r.c.node(rep.Store).lost {
+			return rep.ID
+		}
+	}
+	return 0
 }
 
 // caughtUp says whether every replica of every range has applied the same, and nothing else is there.
@@ -245,7 +323,11 @@ func (r *run) caughtUp() bool {
 	for _, d := range r.c.Descriptors() {
 		var index ids.Index
 		for i, rep := range d.Replicas {
-			info, ok := r.c.node(rep.Store).Store.Range(d.ID)
+			n := r.c.node(rep.Store)
+			if !n.Up() {
+				return false
+			}
+			info, ok := n.Store.Range(d.ID)
 			if !ok || info.Replica != rep.ID || info.Descriptor.Epoch != d.Epoch {
 				return false
 			}
@@ -267,17 +349,8 @@ func (r *run) tiled() error {
 // equal checks I2: at equal applied index all replicas of a range hold equal state.
 func (r *run) equal() error {
 	for _, d := range r.c.Descriptors() {
-		var first []byte
-		for i, rep := range d.Replicas {
-			sum, err := r.c.node(rep.Store).Store.Digest(d.ID)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				first = sum
-			} else if !bytes.Equal(first, sum) {
-				return fmt.Errorf("I2: replicas of range %s on stores %s and %s differ", d.ID, d.Replicas[0].Store, rep.Store)
-			}
+		if err := r.c.digests(d); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -288,7 +361,7 @@ func (r *run) describe() string {
 	for _, n := range r.c.Nodes {
 		fmt.Fprintf(&b, "\n%s:", n.ID)
 		if !n.Up() {
-			b.WriteString(" down")
+			fmt.Fprintf(&b, " down (lost %v)", n.lost)
 			continue
 		}
 		for _, i := range n.Store.Ranges() {
@@ -301,158 +374,4 @@ func (r *run) describe() string {
 		}
 	}
 	return b.String()
-}
-
-// drive is the placement of the simulation: it gives every range its replicas, and now and then splits, moves or
-// transfers one.
-func (r *run) drive() {
-	w := r.c.W
-	w.After(w.Between(50*time.Millisecond, 150*time.Millisecond), "driver", func() {
-		for _, n := range r.c.Nodes {
-			if !n.Up() {
-				continue
-			}
-			for _, info := range n.Store.Ranges() {
-				if info.Leaseholder {
-					if op := r.operator(n, info.Descriptor); op != nil {
-						n.Store.RunOperator(op, func(error) {})
-					}
-				}
-			}
-		}
-		r.drive()
-	})
-}
-
-func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
-	w := r.c.W
-	op := &locuspb.Operator{RangeId: uint64(d.ID), ConfEpoch: d.Epoch.Conf, BoundsEpoch: d.Epoch.Bounds}
-	info, _ := n.Store.Range(d.ID)
-	if d.Joint() {
-		return nil
-	}
-	want := min(3, r.Stores)
-	var promote, remove []uint64
-	for _, rep := range d.Replicas {
-		if rep.Role == topology.Learner {
-			for _, p := range info.Progress {
-				if p.Replica == rep.ID && p.Match+5 >= info.LastIndex && p.Match > 0 {
-					promote = append(promote, uint64(rep.ID))
-				}
-			}
-		}
-	}
-	voters := d.Voters()
-	switch {
-	case len(promote) > 0:
-		if len(voters)+len(promote) > want {
-			for _, v := range voters {
-				if v.Store != n.ID && len(remove) == 0 {
-					remove = append(remove, uint64(v.ID))
-				}
-			}
-		}
-		op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Promote: promote, Remove: remove}}
-		r.c.Stats.ReplicaChanges++
-	case len(d.Replicas) < want, r.chaos && len(r.clients) > 0 && r.Stores > 3 && len(d.Replicas) == want && w.Chance(0.02):
-		free := r.freeStore(d)
-		if free == 0 {
-			return nil
-		}
-		op.Step = &locuspb.Operator_AddLearner{AddLearner: &locuspb.AddLearner{StoreId: uint64(free)}}
-		r.c.Stats.ReplicaChanges++
-	case len(voters) == want && len(d.Replicas) > want && w.Chance(0.05), len(voters) > want:
-		// a learner that never caught up, or a voter too many
-		last := d.Replicas[len(d.Replicas)-1]
-		if last.Store == n.ID {
-			return nil
-		}
-		op.Step = &locuspb.Operator_Remove{Remove: &locuspb.RemoveReplica{ReplicaId: uint64(last.ID)}}
-		r.c.Stats.ReplicaChanges++
-	case r.chaos && w.Chance(0.01):
-		op.Step = &locuspb.Operator_Transfer{Transfer: &locuspb.TransferLease{StoreId: uint64(voters[w.Rand.IntN(len(voters))].Store)}}
-		r.c.Stats.Transfers++
-	case r.chaos && d.ID != ids.SystemRange && len(r.c.Descriptors()) < 8 && w.Chance(0.02):
-		key := r.keys[w.Rand.IntN(len(r.keys))]
-		if !d.Span.Contains(key) || bytes.Equal(key, d.Span.Start) {
-			return nil
-		}
-		op.Step = &locuspb.Operator_Split{Split: &locuspb.SplitAt{Key: key, NewRangeId: r.c.nextRange}}
-		r.c.nextRange++
-	default:
-		return nil
-	}
-	return op
-}
-
-func (r *run) freeStore(d *topology.Descriptor) ids.StoreID {
-	var free []ids.StoreID
-	for _, n := range r.c.Nodes {
-		if _, ok := d.On(n.ID); !ok && n.Up() {
-			free = append(free, n.ID)
-		}
-	}
-	if len(free) == 0 {
-		return 0
-	}
-	return free[r.c.W.Rand.IntN(len(free))]
-}
-
-// nemesis crashes, restarts and partitions stores.
-func (r *run) nemesis() {
-	c, w := r.c, r.c.W
-	w.After(w.Between(200*time.Millisecond, 3*time.Second), "nemesis", func() {
-		if !r.chaos {
-			return
-		}
-		n := c.Nodes[w.Rand.IntN(len(c.Nodes))]
-		switch x := w.Rand.IntN(10); {
-		case x < 2 && n.Up():
-			n.doom(func() bool { return r.chaos }, func() { r.restartLater(n) })
-		case x < 4 && n.Up():
-			n.Crash()
-			r.restartLater(n)
-		case x == 4: // power loss everywhere
-			for _, n := range c.Nodes {
-				if n.Up() {
-					n.Crash()
-					r.restartLater(n)
-				}
-			}
-		case x < 8:
-			r.partition(n)
-		default:
-			c.Heal()
-		}
-		r.nemesis()
-	})
-}
-
-func (r *run) restartLater(n *Node) {
-	c, w := r.c, r.c.W
-	w.After(w.Between(100*time.Millisecond, 4*time.Second), "restart", func() {
-		if n.Up() {
-			return
-		}
-		c.Stats.Restarts++
-		if err := n.Start(); err != nil {
-			c.violate(err)
-		}
-	})
-}
-
-func (r *run) partition(n *Node) {
-	c, w := r.c, r.c.W
-	c.Stats.Partitions++
-	both := w.Chance(0.6)
-	for _, other := range c.Nodes {
-		if other == n || w.Chance(0.3) {
-			continue
-		}
-		c.Cut(n.ID, other.ID)
-		if both {
-			c.Cut(other.ID, n.ID)
-		}
-	}
-	w.After(w.Between(500*time.Millisecond, 5*time.Second), "heal", c.Heal)
 }

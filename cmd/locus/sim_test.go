@@ -1,0 +1,26 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The same seeds give the same summary, which is the last line.
+func TestSim(t *testing.T) {
+	line := strings.Fields("sim --seeds 3 --first-seed 4 --steps 60")
+	a := cli(t, nil, line...)
+	require.Zero(t, a.code, a.err)
+	require.Regexp(t, `^3 seeds from 4: .* simulated, steps \d+, operations 180, elections .*\n$`, a.out)
+	require.Equal(t, a.out, cli(t, nil, append(line, "--parallel", "1")...).out)
+}
+
+func TestSimWrongUse(t *testing.T) {
+	for _, line := range []string{"sim --seeds 0", "sim --steps 0", "sim --parallel -1", "sim x"} {
+		a := cli(t, nil, strings.Fields(line)...)
+		require.Equal(t, 1, a.code, line)
+		require.NotEmpty(t, a.err, line)
+		require.Empty(t, a.out, line)
+	}
+}

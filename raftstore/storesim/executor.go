@@ -1,0 +1,100 @@
+package storesim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/sim"
+	"github.com/locuskv/locus/raftstore"
+)
+
+type executor struct{ life *sim.Life }
+
+var kindNames = [...]string{"raft", "eval", "read", "log", "apply", "disk"}
+
+func (e executor) NewQueue(kind raftstore.QueueKind) raftstore.Queue {
+	return e.life.NewQueue(kindNames[kind])
+}
+
+func (e executor) Go(kind raftstore.QueueKind, step func()) {
+	e.life.After(e.life.Delay(kindNames[kind]), kindNames[kind], step)
+}
+
+type transport struct{ n *Node }
+
+// Send carries each message by itself, so that they overtake each other. A copy is the receiver's to keep: what is in
+// the envelope is only read, but for the message, which is decoded anew.
+func (t *transport) Send(to ids.StoreID, envs []*locuspb.RaftEnvelope) {
+	from := t.n.ID
+	for _, env := range envs {
+		t.n.c.carry(from, to, "raft message", func(n *Node) {
+			n.Store.HandleRaft(from, []*locuspb.RaftEnvelope{env})
+		})
+	}
+}
+
+func (t *transport) SendSnapshot(to ids.StoreID, h *locuspb.SnapshotHeader, r raftstore.SnapshotReader, done func(error)) {
+	n, life := t.n, t.n.life
+	finish := func(err error) {
+		life.After(0, "snapshot report", func() { done(err) })
+	}
+	d, ok := n.c.latency(n.ID, to)
+	life.After(d, "snapshot stream", func() {
+		defer r.Close()
+		target := n.c.node(to)
+		if !ok || target == nil || !target.Up() || target.life.Paused() {
+			finish(fmt.Errorf("store %s can't be reached", to))
+			return
+		}
+		finish(stream(target.Store, proto.Clone(h).(*locuspb.SnapshotHeader), r))
+	})
+}
+
+func stream(s *raftstore.Store, h *locuspb.SnapshotHeader, r raftstore.SnapshotReader) error {
+	sink, err := s.BeginSnapshot(h)
+	if err != nil {
+		return err
+	}
+	for {
+		chunk, err := r.Next()
+		if err == io.EOF {
+			return sink.Finish()
+		}
+		if err == nil {
+			err = sink.Write(chunk)
+		}
+		if err != nil {
+			sink.Abort()
+			return err
+		}
+	}
+}
+
+// counter is the function of the simulation: it adds 1 to a number and returns the sum.
+type counter struct{}
+
+func (counter) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
+	raw, found, err := tx.Get(call.Key)
+	if err != nil {
+		return nil, err
+	}
+	var v uint64
+	if found {
+		v = binary.BigEndian.Uint64(raw)
+	}
+	if len(call.Argument) > 0 { // ballast
+		if err := tx.Put(append(call.Key[:len(call.Key):len(call.Key)], "-ballast"...), call.Argument, 0); err != nil {
+			return nil, err
+		}
+	}
+	sum := binary.BigEndian.AppendUint64(nil, v+1)
+	if err := tx.Put(call.Key, sum, 0); err != nil {
+		return nil, err
+	}
+	return &locuspb.CallResponse{Result: sum}, nil
+}

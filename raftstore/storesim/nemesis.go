@@ -1,0 +1,204 @@
+package storesim
+
+import (
+	"time"
+)
+
+// nemesis does the cluster harm now and then, as long as chaos reigns.
+func (r *run) nemesis() {
+	c, w := r.c, r.c.W
+	w.After(w.Between(200*time.Millisecond, 5*time.Second), "nemesis", func() {
+		if !r.chaos {
+			return
+		}
+		if n := r.victim(); n != nil {
+			r.harm(n)
+		} else {
+			c.Heal()
+		}
+		r.nemesis()
+	})
+}
+
+// victim draws a store that is not lost.
+func (r *run) victim() *Node {
+	n := r.c.Nodes[r.c.W.Rand.IntN(len(r.c.Nodes))]
+	if n.lost {
+		return nil
+	}
+	return n
+}
+
+func (r *run) harm(n *Node) {
+	c, w := r.c, r.c.W
+	up := n.Up()
+	switch x := w.Rand.IntN(100); {
+	case x < 14 && up:
+		n.doom(func() bool { return r.chaos && n.Up() }, func() { r.restartLater(n) })
+	case x < 28 && up:
+		n.Crash()
+		r.restartLater(n)
+	case x < 34: // power loss everywhere
+		for _, n := range c.Nodes {
+			if n.Up() {
+				n.Crash()
+				r.restartLater(n)
+			}
+		}
+	case x < 58:
+		r.partition(n)
+	case x < 66 && up:
+		r.pause(n)
+	case x < 72 && up:
+		n.arm()
+	case x < 76 && up:
+		c.Stats.SlowDisks++
+		n.slow = w.Now() + w.Between(time.Second, 15*time.Second)
+	case x < 80 && up && c.whole():
+		r.rot(n)
+	case x < 82:
+		r.jump(n)
+	case x < 86:
+		n.clock.SetRate(w.Rand.Int64N(2*c.Faults.Drift+1) - c.Faults.Drift)
+	case x < 92: // within what is allowed
+		n.clock.Jump(w.Between(-c.Faults.Skew, c.Faults.Skew))
+		n.clock.Discipline(c.Faults.Skew)
+	default:
+		c.Heal()
+	}
+}
+
+func (r *run) restartLater(n *Node) {
+	c, w := r.c, r.c.W
+	w.After(w.Between(100*time.Millisecond, 4*time.Second), "restart", func() {
+		if n.Up() || n.lost {
+			return
+		}
+		c.Stats.Restarts++
+		r.start(n)
+	})
+}
+
+// start starts a node. One that can't start is tried again, or given up for damaged.
+func (r *run) start(n *Node) {
+	err := n.Start()
+	if bad := n.judgeStart(err); bad != nil {
+		r.c.violate(bad)
+		return
+	}
+	if err != nil {
+		r.fallen(n, err)
+	}
+}
+
+// fallen goes on after a store that stopped by itself.
+func (r *run) fallen(n *Node, err error) {
+	c, w := r.c, r.c.W
+	if bad := n.judgeEnd(err); bad != nil {
+		c.violate(bad)
+		return
+	}
+	if _, _, ok := damaged(err); !ok {
+		c.Stats.DiskErrors++
+		r.restartLater(n)
+		return
+	}
+	c.Stats.Damaged++
+	n.lost = true
+	w.After(w.Between(100*time.Millisecond, 5*time.Second), "replacement", func() {
+		fresh, err := c.add(false)
+		if err != nil {
+			c.violate(err)
+			return
+		}
+		c.Stats.Replaced++
+		r.start(fresh)
+	})
+}
+
+// rot damages a file on the disk of a store that is down, which must be found when it starts, or of one that runs,
+// which may take until then.
+func (r *run) rot(n *Node) {
+	if n.disk.flipped != "" {
+		return
+	}
+	w := r.c.W
+	dead := w.Chance(0.5)
+	if dead {
+		n.Crash()
+		r.restartLater(n)
+	}
+	done, err := n.flip()
+	if err != nil {
+		r.c.violate(err)
+		return
+	}
+	if done && !dead {
+		life := n.life
+		life.After(w.Between(0, 5*time.Second), "crash with a damaged disk", func() {
+			n.Crash()
+			r.restartLater(n)
+		})
+	}
+}
+
+// jump sets a store's clock an hour forward or back for a while.
+//
+// NB: a leaseholder whose clock is an hour ahead writes timestamps that are, and whoever has seen one is refused by
+// everybody else's clock for an hour: nothing makes such a store give up its leads yet (the first half of rule C4). That
+// hour passes here with everything standing still.
+func (r *run) jump(n *Node) {
+	c, w := r.c, r.c.W
+	if n.jumped || !r.mayJump {
+		return
+	}
+	r.mayJump = false
+	c.Stats.ClockJumps++
+	d := time.Hour
+	if w.Chance(0.4) {
+		d = -d
+	}
+	n.jumped, r.ahead = true, d > 0
+	n.clock.Jump(d)
+	c.logger.Info("clock jumps", "store", n.ID, "by", d)
+	w.After(w.Between(time.Second, 20*time.Second), "clock jumps back", func() {
+		n.jumped = false
+		n.clock.Discipline(c.Faults.Skew)
+		w.After(w.Between(0, 10*time.Second), "an hour passes", r.catchUp)
+	})
+}
+
+// catchUp lets time reach the timestamps that were written by a clock too far ahead.
+func (r *run) catchUp() {
+	if r.ahead {
+		r.ahead = false
+		r.c.W.Skip(time.Hour)
+	}
+}
+
+// pause lets a store stand still: its clock goes on and its messages wait.
+func (r *run) pause(n *Node) {
+	w, life := r.c.W, n.life
+	if life.Paused() {
+		return
+	}
+	r.c.Stats.Pauses++
+	life.Pause()
+	w.After(w.Between(100*time.Millisecond, 8*time.Second), "resume", life.Resume)
+}
+
+func (r *run) partition(n *Node) {
+	c, w := r.c, r.c.W
+	c.Stats.Partitions++
+	both := w.Chance(0.6)
+	for _, other := range c.Nodes {
+		if other == n || w.Chance(0.3) {
+			continue
+		}
+		c.Cut(n.ID, other.ID)
+		if both {
+			c.Cut(other.ID, n.ID)
+		}
+	}
+	w.After(w.Between(500*time.Millisecond, 5*time.Second), "heal", c.Heal)
+}

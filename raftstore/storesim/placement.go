@@ -1,0 +1,106 @@
+package storesim
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/topology"
+)
+
+// drive is the placement of the simulation: it gives every range its replicas, and now and then splits, moves or
+// transfers one.
+func (r *run) drive() {
+	w := r.c.W
+	w.After(w.Between(50*time.Millisecond, 150*time.Millisecond), "driver", func() {
+		for _, n := range r.c.Nodes {
+			if !n.Up() || n.life.Paused() {
+				continue
+			}
+			for _, info := range n.Store.Ranges() {
+				if info.Leaseholder {
+					if op := r.operator(n, info.Descriptor); op != nil {
+						n.Store.RunOperator(op, func(error) {})
+					}
+				}
+			}
+		}
+		r.drive()
+	})
+}
+
+func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
+	w := r.c.W
+	op := &locuspb.Operator{RangeId: uint64(d.ID), ConfEpoch: d.Epoch.Conf, BoundsEpoch: d.Epoch.Bounds}
+	info, _ := n.Store.Range(d.ID)
+	if d.Joint() {
+		return nil
+	}
+	want, lost := r.voters, r.lost(d)
+	var promote, remove []uint64
+	for _, rep := range d.Replicas {
+		if rep.Role == topology.Learner {
+			for _, p := range info.Progress {
+				if p.Replica == rep.ID && p.Match+5 >= info.LastIndex && p.Match > 0 {
+					promote = append(promote, uint64(rep.ID))
+				}
+			}
+		}
+	}
+	voters := d.Voters()
+	switch {
+	case len(promote) > 0:
+		if len(voters)+len(promote) > want {
+			for _, v := range voters {
+				if v.Store != n.ID && (v.ID == lost || lost == 0 && len(remove) == 0) {
+					remove = append(remove, uint64(v.ID))
+				}
+			}
+		}
+		op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Promote: promote, Remove: remove}}
+		r.c.Stats.ReplicaChanges++
+	case len(d.Replicas) < want, len(d.Replicas) == want && lost != 0,
+		r.chaos && len(r.c.Nodes) > want && len(d.Replicas) == want && w.Chance(0.02):
+		free := r.freeStore(d)
+		if free == 0 {
+			return nil
+		}
+		op.Step = &locuspb.Operator_AddLearner{AddLearner: &locuspb.AddLearner{StoreId: uint64(free)}}
+		r.c.Stats.ReplicaChanges++
+	case len(voters) == want && len(d.Replicas) > want && (w.Chance(0.05) || r.lost(d) != 0 && w.Chance(0.3)), len(voters) > want:
+		// a learner that never caught up, or a voter too many
+		last := d.Replicas[len(d.Replicas)-1]
+		if last.Store == n.ID {
+			return nil
+		}
+		op.Step = &locuspb.Operator_Remove{Remove: &locuspb.RemoveReplica{ReplicaId: uint64(last.ID)}}
+		r.c.Stats.ReplicaChanges++
+	case r.chaos && w.Chance(0.01):
+		op.Step = &locuspb.Operator_Transfer{Transfer: &locuspb.TransferLease{StoreId: uint64(voters[w.Rand.IntN(len(voters))].Store)}}
+		r.c.Stats.Transfers++
+	case r.chaos && d.ID != ids.SystemRange && len(r.c.Descriptors()) < 8 && w.Chance(0.02):
+		key := r.keys[w.Rand.IntN(len(r.keys))]
+		if !d.Span.Contains(key) || bytes.Equal(key, d.Span.Start) {
+			return nil
+		}
+		op.Step = &locuspb.Operator_Split{Split: &locuspb.SplitAt{Key: key, NewRangeId: r.c.nextRange}}
+		r.c.nextRange++
+	default:
+		return nil
+	}
+	return op
+}
+
+func (r *run) freeStore(d *topology.Descriptor) ids.StoreID {
+	var free []ids.StoreID
+	for _, n := range r.c.Nodes {
+		if _, ok := d.On(n.ID); !ok && n.Up() {
+			free = append(free, n.ID)
+		}
+	}
+	if len(free) == 0 {
+		return 0
+	}
+	return free[r.c.W.Rand.IntN(len(free))]
+}
