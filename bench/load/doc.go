@@ -11,9 +11,9 @@
 //
 //   - The same Options and seed choose the same keys and operations, whatever the store, so that two stores
 //     get the same work. Only how the clients interleave is up to the store.
-//   - Nothing is left out because it was slow: every operation that began in the measured time is waited for
-//     and counted, and the rate is over the time until the last of them ended. A latency above the histogram's
-//     range (60 s) counts as that, and the maximum is exact.
+//   - Nothing is left out because it was slow: every operation that began in the measured time is waited for,
+//     and its latency counted; the rate is of those that ended in the measured time. A latency above the
+//     histogram's range (60 s) counts as that, and the maximum is exact.
 //   - Every operation that failed is counted under its kind, and one of each kind is told in words. Its
 //     duration is in no histogram: those are of what succeeded.
 //   - In an open loop (Options.Rate) an operation's latency counts from when it was due, not from when a client
@@ -22,7 +22,7 @@
 // It never does I/O: a Target does. Its subfolders are the targets and the programs' parts:
 //
 //	bench/load/locusload    Locus as a target, and loading it
-//	bench/load/process      child processes that do not outlive their parent
+//	bench/load/children     child processes that do not outlive their parent
 //	bench/load/sidebyside   Locus and a peer in turns on one machine
 //	bench/peers             etcd, as a server and as a target: a module of its own
 //

@@ -23,6 +23,7 @@ func newHistogram() *hdrhistogram.Histogram {
 type latencies struct {
 	histogram *hdrhistogram.Histogram
 	sum, max  time.Duration // exact, also beyond the histogram's range
+	ended     int64         // operations that ended in the measured time, whenever they began
 }
 
 func (l *latencies) add(d time.Duration) {
@@ -37,6 +38,7 @@ func (l *latencies) add(d time.Duration) {
 }
 
 func (l *latencies) merge(from *latencies) {
+	l.ended += from.ended
 	if from.count() == 0 {
 		return
 	}
@@ -49,7 +51,7 @@ func (l *latencies) merge(from *latencies) {
 }
 
 func (l *latencies) reset() {
-	l.sum, l.max = 0, 0
+	l.sum, l.max, l.ended = 0, 0, 0
 	if l.histogram != nil {
 		l.histogram.Reset()
 	}
@@ -95,7 +97,6 @@ type tally struct {
 	failures  map[failure]*failures
 	attempts  int64 // of increments
 	records   int64 // scanned
-	last      time.Time
 }
 
 func newTally() *tally {
@@ -122,16 +123,17 @@ func (t *tally) fail(f failure, count int64, example string) {
 
 // add counts one operation.
 func (t *tally) add(o outcome) {
-	if o.ended.After(t.last) {
-		t.last = o.ended
-	}
 	t.attempts += int64(o.attempts)
 	t.records += int64(o.records)
 	if o.err != nil {
 		t.fail(failure{o.kind, kindOf(o.err)}, 1, o.err.Error())
 		return
 	}
-	t.of(o.kind).add(o.ended.Sub(o.due))
+	l := t.of(o.kind)
+	l.add(o.ended.Sub(o.due))
+	if o.inTime {
+		l.ended++
+	}
 }
 
 func (t *tally) merge(from *tally) {
@@ -143,9 +145,6 @@ func (t *tally) merge(from *tally) {
 	}
 	t.attempts += from.attempts
 	t.records += from.records
-	if from.last.After(t.last) {
-		t.last = from.last
-	}
 }
 
 func (t *tally) reset() {
@@ -177,6 +176,7 @@ func (t *tally) failed() int64 {
 type outcome struct {
 	kind       Kind
 	due, ended time.Time // due: when it began; in an open loop, when it should have
+	inTime     bool      // ended in the measured time
 	attempts   int
 	records    int
 	err        error
@@ -228,5 +228,8 @@ func (r *recorder) collect() (measured, warm *tally) {
 		s.Unlock()
 	}
 	r.total.merge(measured)
+	for k, l := range warm.latencies {
+		r.total.of(k).ended += l.ended
+	}
 	return measured, warm
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -16,7 +17,7 @@ type Report struct {
 	ValueSize int     `json:"value_size"`
 	Choice    string  `json:"choice"`
 	Warmup    float64 `json:"warmup_seconds"`
-	// Seconds from the end of the warm-up until the last operation that began in the measured time ended.
+	// Seconds is the measured time, after the warm-up.
 	Seconds float64 `json:"seconds"`
 	// All are all operations together, Kinds each kind for itself.
 	All   Operations   `json:"all"`
@@ -36,7 +37,9 @@ type Report struct {
 	RowCacheHitRate *float64 `json:"row_cache_hit_rate,omitempty"`
 }
 
-// Operations are the operations of a kind that succeeded.
+// Operations are the operations of a kind that succeeded. Ops and Rate are of those that ended in the measured
+// time. The latencies are of those that began in it, however long they took. The two differ by as many
+// operations as there are clients, at most.
 type Operations struct {
 	Kind   Kind    `json:"kind,omitempty"`
 	Ops    int64   `json:"ops"`
@@ -79,6 +82,15 @@ type CounterReport struct {
 	Exact bool `json:"exact"`
 }
 
+// String is the comparison in words.
+func (c *CounterReport) String() string {
+	text := fmt.Sprintf("rose from %d to %d by %d acknowledged increments", c.Before, c.After, c.Acknowledged)
+	if c.Failed > 0 {
+		text += fmt.Sprintf(" and %d that failed", c.Failed)
+	}
+	return text
+}
+
 // Loaded is what a load came to. It is also its form in JSON.
 type Loaded struct {
 	Keys      int     `json:"keys"`
@@ -94,7 +106,7 @@ func NewLoaded(o Options, took time.Duration) Loaded {
 
 func (r *run) report(warm *tally) *Report {
 	total := r.recorder.total
-	took := max(total.last.Sub(r.from), r.o.Duration)
+	took := r.o.Duration
 	out := &Report{
 		Workload: r.o.Workload, Clients: r.o.Clients, Rate: r.o.Rate, Keys: r.o.Keys, ValueSize: r.o.ValueSize,
 		Choice: r.choice, Warmup: r.o.Warmup.Seconds(), Seconds: took.Seconds(),
@@ -124,7 +136,7 @@ func (r *run) report(warm *tally) *Report {
 func operations(k Kind, l *latencies, took time.Duration, failed int64) Operations {
 	q := func(q float64) Micros { return micros(l.quantile(q)) }
 	return Operations{
-		Kind: k, Ops: l.count(), Rate: float64(l.count()) / took.Seconds(), Mean: micros(l.mean()),
+		Kind: k, Ops: l.ended, Rate: float64(l.ended) / took.Seconds(), Mean: micros(l.mean()),
 		P50: q(0.5), P90: q(0.9), P99: q(0.99), P999: q(0.999), Max: micros(l.max), Failed: failed,
 	}
 }

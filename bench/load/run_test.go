@@ -50,8 +50,8 @@ func TestClosedLoop(t *testing.T) {
 	})
 }
 
-// TestSlowOperationAtTheEndCounts: an operation that began in time is waited for, and lengthens the time that
-// the rate is over. Without that, a store that hangs at the end would look as if it had been fast.
+// TestSlowOperationAtTheEndCounts: an operation that began in time is waited for; it is in the latencies, and
+// not in the rate. Without that, a store that hangs at the end would look as if it had been fast.
 func TestSlowOperationAtTheEndCounts(t *testing.T) {
 	f := newFake(0, 100)
 	f.takes = func(op int) time.Duration {
@@ -63,9 +63,8 @@ func TestSlowOperationAtTheEndCounts(t *testing.T) {
 	o := options("get")
 	o.Clients, o.Warmup = 1, 0
 	inBubble(t, f, o, func(t *testing.T, r *Report, _ []Second) {
-		require.EqualValues(t, 6, r.All.Ops)
-		require.InEpsilon(t, 25, r.Seconds, 1e-6)
-		require.InEpsilon(t, 6.0/25, r.All.Rate, 1e-6)
+		require.EqualValues(t, 5, r.All.Ops)
+		require.InEpsilon(t, 0.5, r.All.Rate, 1e-6)
 		near(t, 20*time.Second, r.All.Max)
 	})
 }
@@ -75,7 +74,7 @@ func TestMaximumIsExact(t *testing.T) {
 	o := options("get")
 	o.Clients, o.Warmup = 1, 0
 	inBubble(t, newFake(5*time.Minute, 100), o, func(t *testing.T, r *Report, _ []Second) {
-		require.EqualValues(t, 1, r.All.Ops)
+		require.Zero(t, r.All.Ops, "it ended too late for the rate")
 		require.Equal(t, 5*time.Minute, r.All.Max.Duration())
 		require.Equal(t, 5*time.Minute, r.All.Mean.Duration())
 		require.GreaterOrEqual(t, r.All.P99.Duration(), 59*time.Second)
@@ -120,7 +119,7 @@ func TestOpenLoopTellsWhatWasNotBegun(t *testing.T) {
 	o := options("get")
 	o.Clients, o.Warmup, o.Rate = 2, 0, 100
 	inBubble(t, newFake(100*time.Millisecond, 100), o, func(t *testing.T, r *Report, _ []Second) {
-		require.EqualValues(t, 1000, r.All.Ops+r.Unbegun)
+		require.InDelta(t, 1000, r.All.Ops+r.Unbegun, 2, "two may end too late for the rate")
 		require.InDelta(t, 200, r.All.Ops, 2)
 	})
 }

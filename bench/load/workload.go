@@ -76,6 +76,9 @@ func workloadNamed(name string) (workload, error) {
 			return w, nil
 		}
 	}
+	if name == "" {
+		return workload{}, fmt.Errorf("--workload is required: %s", strings.Join(Workloads(), ", "))
+	}
 	return workload{}, fmt.Errorf("--workload %q is none of %s", name, strings.Join(Workloads(), ", "))
 }
 

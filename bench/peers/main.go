@@ -35,18 +35,40 @@ func command(ctx context.Context, args []string) error {
 // connection is how etcd is reached.
 type connection struct {
 	addrs   string
+	servers string
 	conns   int
 	timeout time.Duration
 }
 
+// Which servers are asked.
+const (
+	onlyLeader = "leader"
+	allServers = "all"
+)
+
 func (c *connection) flags(f *flag.FlagSet) {
 	f.StringVar(&c.addrs, "addr", "127.0.0.1:2379", "etcd's servers, HOST:PORT,...")
+	f.StringVar(&c.servers, "servers", onlyLeader, "which of them are asked: leader, or all in turn")
 	f.IntVar(&c.conns, "conns", defaultConns, "connections to each server")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "end an operation after this long")
 }
 
-func (c *connection) open() (*target, error) {
-	return openTarget(strings.Split(c.addrs, ","), c.conns, c.timeout)
+// open connects. Asking the leader alone was faster than asking all in turn, who ask the leader then; Locus's
+// client also asks who leads.
+func (c *connection) open(ctx context.Context) (*target, error) {
+	addrs := strings.Split(c.addrs, ",")
+	switch c.servers {
+	case onlyLeader:
+		leader, err := leaderOf(ctx, addrs, c.timeout)
+		if err != nil {
+			return nil, err
+		}
+		addrs = []string{leader}
+	case allServers:
+	default:
+		return nil, fmt.Errorf("--servers %q is neither %s nor %s", c.servers, onlyLeader, allServers)
+	}
+	return openTarget(addrs, c.conns, c.timeout)
 }
 
 func run(ctx context.Context, args []string) (err error) {
@@ -59,7 +81,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	t, err := c.open()
+	t, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,7 +112,7 @@ func fill(ctx context.Context, args []string) (err error) {
 	if err := o.ValidateData(); err != nil {
 		return err
 	}
-	t, err := c.open()
+	t, err := c.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/bench/load"
-	"github.com/locuskv/locus/bench/load/process"
+	"github.com/locuskv/locus/bench/load/children"
 )
 
 // server runs one etcd server until the test ends, and returns its address.
 func server(t *testing.T) string {
 	t.Helper()
-	addrs, err := process.FreeAddresses(2)
+	addrs, err := children.FreeAddresses(2)
 	require.NoError(t, err)
 	c, err := config("etcd1", t.TempDir(), addrs[0], addrs[1], "")
 	require.NoError(t, err)

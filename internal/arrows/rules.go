@@ -96,8 +96,8 @@ var rooms = []room{
 		because: "Locus is measured through the client that users have",
 	},
 	{
-		path: "bench/load/process", knows: nil,
-		because: "a child process is a child process, whatever it serves",
+		path: "bench/load/children", knows: nil,
+		because: "a child process is one process, whatever it serves",
 	},
 	{
 		path: "bench/load/sidebyside", knows: []string{"client", "bench/load"},

@@ -1,4 +1,4 @@
-// Package process runs child processes for a benchmark: servers that stay, and programs that end.
+// Package children runs child processes for a benchmark: servers that stay, and programs that end.
 //
 // What it guarantees:
 //
@@ -13,4 +13,4 @@
 // in the group's directory.
 //
 // Start reading at Group.
-package process
+package children
