@@ -19,6 +19,8 @@ type Options struct {
 	Binary string
 	// Args are further arguments of each "locus start".
 	Args []string
+	// Data is where nodes keep their data. Default: beside their logs.
+	Data string
 	// Keep leaves logs and data behind even if the test passes.
 	Keep bool
 }
@@ -48,6 +50,9 @@ func New(t testing.TB, o Options) *Cluster {
 	if err != nil {
 		t.Fatalf("making the cluster's directory: %v", err)
 	}
+	if o.Data == "" {
+		o.Data = dir
+	}
 	c := &Cluster{t: t, o: o, dir: dir}
 	t.Cleanup(c.close)
 	return c
@@ -66,7 +71,7 @@ func (c *Cluster) Add() (*Node, error) {
 	defer c.mu.Unlock()
 	name := fmt.Sprintf("node%d", len(c.mu.nodes)+1)
 	n := &Node{
-		cluster: c, name: name, dir: filepath.Join(c.dir, name), log: filepath.Join(c.dir, name+".log"),
+		cluster: c, name: name, dir: filepath.Join(c.o.Data, name), log: filepath.Join(c.dir, name+".log"),
 		listen: addrs[0], gossip: addrs[1], http: addrs[2],
 	}
 	for _, other := range c.mu.nodes {

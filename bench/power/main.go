@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ func main() {
 	if *inDirectories {
 		names = disk.InDirectoriesOnly
 	}
+	signal.Ignore(os.Interrupt) // who interrupts the test would leave the mount behind; the end of the input unmounts
 	if err := serve(disk.New(names), flag.Arg(0)); err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)

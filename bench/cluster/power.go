@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Disk is a file system that loses what was not synced (bench/power), mounted by a process of its own.
+type Disk struct {
+	dir   string
+	in    io.WriteCloser
+	lines *bufio.Reader
+}
+
+// NewDisk mounts a disk for the time of the test. Where FUSE does not work the test is skipped.
+func NewDisk(t testing.TB, args ...string) *Disk {
+	t.Helper()
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Skipf("power loss needs FUSE: %v", err)
+	} else {
+		_ = f.Close()
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("power loss needs root: it mounts a file system")
+	}
+	d := &Disk{dir: t.TempDir()}
+	cmd := exec.Command(buildPower(t), append(args, d.dir)...)
+	cmd.Stderr = os.Stderr
+	// NB: not killed with the test, or the mount would stay. It ends with its input.
+	var err error
+	if d.in, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.lines = bufio.NewReader(out)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = d.in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the disk: %v", err)
+		}
+	})
+	if _, err := d.answer(); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// buildPower builds the command. It is a module of its own, which go build ./... leaves alone.
+func buildPower(t testing.TB) string {
+	t.Helper()
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/locuskv/locus").Output()
+	if err != nil {
+		t.Skipf("the go tool does not find the module, so the disk can't be built: %v", err)
+	}
+	to := filepath.Join(t.TempDir(), "power")
+	build := exec.Command("go", "build", "-o", to, ".")
+	build.Dir = filepath.Join(strings.TrimSpace(string(root)), "bench", "power")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the disk: %v\n%s", err, out)
+	}
+	return to
+}
+
+// Dir is where the disk is mounted.
+func (d *Disk) Dir() string { return d.dir }
+
+// Cut leaves only what was synced. No process may have the disk open.
+func (d *Disk) Cut() (lost string, err error) { return d.command("cut") }
+
+// CutByChance also leaves any part of the rest.
+func (d *Disk) CutByChance(seed uint64) (lost string, err error) {
+	return d.command(fmt.Sprintf("cut %d", seed))
+}
+
+func (d *Disk) command(line string) (string, error) {
+	if _, err := io.WriteString(d.in, line+"\n"); err != nil {
+		return "", fmt.Errorf("cluster: disk: %w", err)
+	}
+	return d.answer()
+}
+
+func (d *Disk) answer() (string, error) {
+	line, err := d.lines.ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("cluster: disk: %w", err)
+	}
+	said, ok := strings.CutPrefix(strings.TrimSpace(line), "ok")
+	if !ok {
+		return "", errors.New("cluster: disk: " + strings.TrimSpace(line))
+	}
+	return strings.TrimPrefix(said, ": "), nil
+}
