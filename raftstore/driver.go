@@ -83,6 +83,7 @@ func (r *Replica) drive() {
 	}
 	r.finishReset()
 	r.dropUnusedSnapshots()
+	r.beginQuiet()
 }
 
 // discard ends what was posted to a replica that no longer runs.
@@ -97,8 +98,15 @@ func (r *Replica) discard(inputs []raftInput) {
 func (r *Replica) input(in *raftInput) {
 	switch {
 	case in.message != nil:
+		if in.voucher == 0 && r.wakes(in.message) {
+			r.wake()
+		}
 		r.step(in.message)
+		if in.voucher != 0 {
+			r.hush(in.message, in.voucher, in.incarnation)
+		}
 	case in.proposal != nil:
+		r.wake()
 		r.propose(in.proposal)
 	case in.generation > 0:
 		r.raft.generation = max(r.raft.generation, in.generation)
@@ -352,6 +360,7 @@ func (r *Replica) tick() {
 	}
 	r.leaveJoint()
 	r.closeQuiet()
+	r.considerQuiet(progress)
 }
 
 // followers is a leader's view of its group. A follower is active if it was heard within an election timeout.
@@ -427,6 +436,7 @@ func (r *Replica) closeQuiet() {
 
 // transfer hands the lead to a replica.
 func (r *Replica) transfer(to ids.ReplicaID) {
+	r.wake()
 	r.update(func(s *replicaState) { s.transferring, s.leaseVoid = true, true }) // before any message of it
 	r.raft.node.TransferLeader(uint64(to))
 }

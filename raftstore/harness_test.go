@@ -113,6 +113,7 @@ type testNode struct {
 	wal   raftlog.Log
 	tune  func(*Options)
 	fatal error
+	lives uint64
 }
 
 // letter is a message on its way.
@@ -189,6 +190,7 @@ func (n *testNode) start() {
 }
 
 func (n *testNode) tryStart() error {
+	n.lives++
 	n.exec = newStepper()
 	n.wal = n.openLog()
 	n.fatal = nil
@@ -196,7 +198,7 @@ func (n *testNode) tryStart() error {
 		Ident: n.ident(), Engine: n.eng, Log: n.wal, Files: n.files, SnapshotDir: "/snapshots",
 		Clock:     hlc.NewClock(func() time.Time { return n.wall }, 0),
 		Monotonic: func() time.Duration { return n.mono },
-		Executor:  n.exec, Transport: mailbox{n}, Evaluator: n.c, Rand: rand.New(rand.NewPCG(uint64(n.id), 1)),
+		Executor:  n.exec, Transport: mailbox{n}, Evaluator: n.c, Rand: rand.New(rand.NewPCG(uint64(n.id), n.lives)),
 		OnFatal: func(err error) { n.fatal = err },
 	}
 	if n.tune != nil {

@@ -61,6 +61,9 @@ type Options struct {
 	HeartbeatTicks int
 	// QuietTicks is how long a range must have been idle before it closes the present. Default 10.
 	QuietTicks int
+	// SleepTicks is how long a range must have had nothing to do before its replicas stop their clocks. Default 30; below
+	// 0 they never do.
+	SleepTicks int
 
 	// MaxQueuedCommands and MaxQueuedBytes bound what waits in a sequencer; more is refused with
 	// OverloadedError. Defaults 16,384 and 32 MiB.
@@ -118,6 +121,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.ElectionTicks, 10)
 	setDefault(&o.HeartbeatTicks, 2)
 	setDefault(&o.QuietTicks, 10)
+	setDefault(&o.SleepTicks, 30)
 	setDefault(&o.MaxQueuedCommands, 16384)
 	setDefault(&o.MaxQueuedBytes, 32<<20)
 	setDefault(&o.MaxCommandBytes, 2<<20)

@@ -68,6 +68,7 @@ func (r *Replica) confirmLeadership(token hlc.Timestamp, f func(error)) {
 			f(r.notLeaseholder())
 			return
 		}
+		r.wake()
 		if len(r.raft.reads.next) >= maxWaitingReads {
 			f(&api.OverloadedError{What: "reads of range " + r.id.String(), RetryAfter: 50 * time.Millisecond})
 			return
@@ -148,6 +149,9 @@ func (q *readRounds) release(r *Replica, applied ids.Index) {
 	clear(q.applying[len(kept):])
 	q.applying = kept
 }
+
+// idle says whether nobody waits.
+func (q *readRounds) idle() bool { return !q.underWay && len(q.next) == 0 && len(q.applying) == 0 }
 
 // fail ends every wait. Whoever waits for an applied index only has its round confirmed already, and goes
 // on.

@@ -34,7 +34,7 @@ func Open(o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, engine: o.Engine, log: o.Log, clock: o.Clock, exec: o.Executor, logger: o.Logger, started: o.Monotonic()}
+	s := &Store{opts: o, engine: o.Engine, log: o.Log, clock: o.Clock, exec: o.Executor, logger: o.Logger, started: o.Monotonic(), incarnation: o.Rand.Uint64() | 1}
 	s.mu.replicas = make(map[ids.RangeID]*Replica)
 	s.mu.wiping = make(map[ids.RangeID]keys.Span)
 	s.mu.tombstones = make(map[ids.RangeID]ids.ReplicaID)

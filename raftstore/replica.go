@@ -47,6 +47,8 @@ type Replica struct {
 
 	// leaseWanted: the lease was used since it was last renewed.
 	leaseWanted atomic.Bool
+
+	resting resting
 }
 
 // replicaState is what the parties share.
@@ -185,11 +187,14 @@ func confState(d *topology.Descriptor) *raftpb.ConfState {
 
 // raftInput is one thing for the Raft side to do.
 type raftInput struct {
-	message    *raftpb.Message
-	proposal   *proposal
-	generation uint64 // above 0: proposals of older generations are not made
-	tick       bool
-	run        func()
+	message *raftpb.Message
+	// voucher, if not 0, is the store that sent message as a leader's last before it falls quiet.
+	voucher     ids.StoreID
+	incarnation uint64
+	proposal    *proposal
+	generation  uint64 // above 0: proposals of older generations are not made
+	tick        bool
+	run         func()
 }
 
 // proposal is an entry on its way from the sequencer into the log.
@@ -223,8 +228,11 @@ type raftState struct {
 	idleTicks int
 	// heardAt is when this replica last handled a message of its leader, or when its store started; unheard counts
 	// the ticks since.
-	heardAt   time.Duration
-	unheard   int
+	heardAt time.Duration
+	unheard int
+	// quiet: Raft\'s clock stands still (see quiet.go). restTicks counts a leader\'s ticks without anything to do.
+	quiet     bool
+	restTicks int
 	leaving   bool // a command to leave the joint configuration is under way
 	campaigns int
 	stopped   bool

@@ -35,6 +35,9 @@ type Store struct {
 	logger *slog.Logger
 	// started is when the store was opened, on its monotonic clock.
 	started time.Duration
+	// incarnation names this process to other stores; never 0.
+	incarnation uint64
+	lives       quiescence
 
 	applier   *applier
 	logWriter *logWriter
@@ -205,10 +208,10 @@ func (s *Store) Tick() {
 	if s.stopped() {
 		return
 	}
-	for _, r := range s.allReplicas() {
+	s.ticks++
+	for _, r := range s.rest(s.allReplicas()) {
 		r.post(raftInput{tick: true})
 	}
-	s.ticks++
 	if s.ticks%housekeepingTicks == 0 {
 		s.housekeeping()
 	}
@@ -413,6 +416,8 @@ func (s *Store) acknowledge(answers []answer) {
 	s.metrics.acknowledge(len(answers))
 }
 
+func sortedStores(set map[ids.StoreID]bool) []ids.StoreID { return slices.Sorted(maps.Keys(set)) }
+
 // Ranges lists this store's replicas by range id.
 func (s *Store) Ranges() []RangeInfo {
 	var out []RangeInfo
@@ -475,6 +480,12 @@ func (s *Store) routesFor(req *locuspb.Request) []api.Route {
 // never for an epoch: a lagging replica learns from just such messages (rule E8).
 func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 	for _, env := range envs {
+		if env.Incarnation != 0 {
+			s.lives.hear(from, env.Incarnation, s.opts.Monotonic())
+			if env.RangeId == 0 {
+				continue
+			}
+		}
 		if env.Gone {
 			s.heardGone(env)
 			continue
@@ -495,7 +506,11 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			continue
 		}
 		s.checkSender(r, env)
-		r.post(raftInput{message: m})
+		in := raftInput{message: m}
+		if env.Quiet && m.GetType() == raftpb.MsgHeartbeat {
+			in.voucher, in.incarnation = from, env.Incarnation
+		}
+		r.post(in)
 	}
 }
 

@@ -73,6 +73,7 @@ var metricTable = []struct {
 	{"locus_row_cache_bytes", "Memory of the row cache.", gauge, func(s *sample) float64 { return float64(s.store.RowCache.Bytes) }},
 	{"locus_read_rounds_total", "ReadIndex rounds; reads per round is how well reads share one.", counter, func(s *sample) float64 { return float64(s.store.ReadRounds) }},
 	{"locus_elections_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.store.Elections) }},
+	{"locus_fell_quiet_total", "Times that a replica stopped its clock because its range was idle.", counter, func(s *sample) float64 { return float64(s.store.FellQuiet) }},
 	{"locus_splits_total", "Splits applied here.", counter, func(s *sample) float64 { return float64(s.store.Splits) }},
 	{"locus_checkpoints_total", "Checkpoints taken.", counter, func(s *sample) float64 { return float64(s.store.Checkpoints) }},
 	{"locus_snapshots_sent_total", "Snapshots that the store began to send.", counter, func(s *sample) float64 { return float64(s.store.SnapshotsSent) }},

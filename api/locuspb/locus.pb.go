@@ -2642,6 +2642,7 @@ type StatusResponse struct {
 	DriverAddress   string                 `protobuf:"bytes,10,opt,name=driver_address,json=driverAddress,proto3" json:"driver_address,omitempty"`
 	Keyspaces       uint64                 `protobuf:"varint,11,opt,name=keyspaces,proto3" json:"keyspaces,omitempty"`
 	WantedReplicas  uint64                 `protobuf:"varint,12,opt,name=wanted_replicas,json=wantedReplicas,proto3" json:"wanted_replicas,omitempty"` // min(3, live stores)
+	SuspectNodes    uint64                 `protobuf:"varint,13,opt,name=suspect_nodes,json=suspectNodes,proto3" json:"suspect_nodes,omitempty"`       // silent for a while, and not yet dead
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2756,6 +2757,13 @@ func (x *StatusResponse) GetKeyspaces() uint64 {
 func (x *StatusResponse) GetWantedReplicas() uint64 {
 	if x != nil {
 		return x.WantedReplicas
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetSuspectNodes() uint64 {
+	if x != nil {
+		return x.SuspectNodes
 	}
 	return 0
 }
@@ -3299,7 +3307,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x10ListNodesRequest\"=\n" +
 	"\x11ListNodesResponse\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\"\x0f\n" +
-	"\rStatusRequest\"\x8d\x03\n" +
+	"\rStatusRequest\"\xb2\x03\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3316,7 +3324,8 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x0edriver_address\x18\n" +
 	" \x01(\tR\rdriverAddress\x12\x1c\n" +
 	"\tkeyspaces\x18\v \x01(\x04R\tkeyspaces\x12'\n" +
-	"\x0fwanted_replicas\x18\f \x01(\x04R\x0ewantedReplicas\"E\n" +
+	"\x0fwanted_replicas\x18\f \x01(\x04R\x0ewantedReplicas\x12#\n" +
+	"\rsuspect_nodes\x18\r \x01(\x04R\fsuspectNodes\"E\n" +
 	"\x17RegisterFunctionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\"N\n" +

@@ -98,16 +98,21 @@ func (x *RaftFrame) GetEnvelopes() []*RaftEnvelope {
 }
 
 type RaftEnvelope struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
-	FromReplica   uint64                 `protobuf:"varint,2,opt,name=from_replica,json=fromReplica,proto3" json:"from_replica,omitempty"`
-	ToReplica     uint64                 `protobuf:"varint,3,opt,name=to_replica,json=toReplica,proto3" json:"to_replica,omitempty"`
-	FromStore     uint64                 `protobuf:"varint,4,opt,name=from_store,json=fromStore,proto3" json:"from_store,omitempty"`
-	ToStore       uint64                 `protobuf:"varint,5,opt,name=to_store,json=toStore,proto3" json:"to_store,omitempty"`
-	Message       []byte                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"` // raftpb.Message
-	Span          *Span                  `protobuf:"bytes,7,opt,name=span,proto3" json:"span,omitempty"`       // of the sender's range: lets a store create the replica it was given, and only there
-	Gone          bool                   `protobuf:"varint,8,opt,name=gone,proto3" json:"gone,omitempty"`      // no message: the receiver's replica was removed at conf_epoch
-	ConfEpoch     uint64                 `protobuf:"varint,9,opt,name=conf_epoch,json=confEpoch,proto3" json:"conf_epoch,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	RangeId     uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	FromReplica uint64                 `protobuf:"varint,2,opt,name=from_replica,json=fromReplica,proto3" json:"from_replica,omitempty"`
+	ToReplica   uint64                 `protobuf:"varint,3,opt,name=to_replica,json=toReplica,proto3" json:"to_replica,omitempty"`
+	FromStore   uint64                 `protobuf:"varint,4,opt,name=from_store,json=fromStore,proto3" json:"from_store,omitempty"`
+	ToStore     uint64                 `protobuf:"varint,5,opt,name=to_store,json=toStore,proto3" json:"to_store,omitempty"`
+	Message     []byte                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"` // raftpb.Message
+	Span        *Span                  `protobuf:"bytes,7,opt,name=span,proto3" json:"span,omitempty"`       // of the sender's range: lets a store create the replica it was given, and only there
+	Gone        bool                   `protobuf:"varint,8,opt,name=gone,proto3" json:"gone,omitempty"`      // no message: the receiver's replica was removed at conf_epoch
+	ConfEpoch   uint64                 `protobuf:"varint,9,opt,name=conf_epoch,json=confEpoch,proto3" json:"conf_epoch,omitempty"`
+	// quiet: the message is a heartbeat, after which the leader falls silent and vouches for it with its store's signs
+	// of life.
+	Quiet bool `protobuf:"varint,10,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	// incarnation is from_store's process. With range_id 0 there is no message: the envelope is a sign of life.
+	Incarnation   uint64 `protobuf:"varint,11,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,6 +206,20 @@ func (x *RaftEnvelope) GetGone() bool {
 func (x *RaftEnvelope) GetConfEpoch() uint64 {
 	if x != nil {
 		return x.ConfEpoch
+	}
+	return 0
+}
+
+func (x *RaftEnvelope) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
+func (x *RaftEnvelope) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -1689,7 +1708,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"from_store\x18\x02 \x01(\x04R\tfromStore\x12\x19\n" +
 	"\bto_store\x18\x03 \x01(\x04R\atoStore\x12\x14\n" +
 	"\x05clock\x18\x04 \x01(\x04R\x05clock\x124\n" +
-	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\x96\x02\n" +
+	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\xce\x02\n" +
 	"\fRaftEnvelope\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12!\n" +
 	"\ffrom_replica\x18\x02 \x01(\x04R\vfromReplica\x12\x1d\n" +
@@ -1702,7 +1721,10 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x04span\x18\a \x01(\v2\x0e.locus.v1.SpanR\x04span\x12\x12\n" +
 	"\x04gone\x18\b \x01(\bR\x04gone\x12\x1d\n" +
 	"\n" +
-	"conf_epoch\x18\t \x01(\x04R\tconfEpoch\"\t\n" +
+	"conf_epoch\x18\t \x01(\x04R\tconfEpoch\x12\x14\n" +
+	"\x05quiet\x18\n" +
+	" \x01(\bR\x05quiet\x12 \n" +
+	"\vincarnation\x18\v \x01(\x04R\vincarnation\"\t\n" +
 	"\aRaftAck\"\x91\x01\n" +
 	"\rSnapshotChunk\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.locus.v1.SnapshotHeaderR\x06header\x12\x12\n" +
