@@ -36,14 +36,14 @@ Nothing stays behind, neither process nor file, unless --keep leaves the cluster
 			return fmt.Errorf("finding this binary: %w", err)
 		}
 		o.Binary, o.Out, o.Progress = bin, s.out, s.progress()
-		return s.runDemo(cmd.Context(), o)
+		return cleanly(cmd.Context(), func(ctx context.Context) error { return demo.Run(ctx, o) })
 	}
 	return c
 }
 
-// runDemo ends the demo, and all that is of it, on a signal. The signals stay caught until the cleanup is
-// done, so that an impatient second Ctrl-C does not leave processes behind.
-func (s *shell) runDemo(ctx context.Context, o demo.Options) error {
+// cleanly ends f, and all that is of it, on a signal. The signals stay caught until its cleanup is done, so
+// that an impatient second Ctrl-C does not leave processes behind.
+func cleanly(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	signals := make(chan os.Signal, 8)
@@ -64,7 +64,7 @@ func (s *shell) runDemo(ctx context.Context, o demo.Options) error {
 		case <-done:
 		}
 	}()
-	err := demo.Run(ctx, o)
+	err := f(ctx)
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted
 	}
