@@ -36,12 +36,13 @@ func (s *Store) destroyNow(r *Replica, next ids.ReplicaID) {
 	r.update(func(st *replicaState) {
 		again = st.gone
 		st.gone, st.leaseholder = true, false
-		if st.desc != nil {
-			span, initialized = st.desc.Span, true
-		}
 	})
 	if again {
 		return
+	}
+	// What the engine holds counts, not what is known outside: a snapshot that was just ingested is not visible yet.
+	if d := r.apply.desc; d != nil {
+		span, initialized = d.Span, true
 	}
 	s.metrics.removed()
 	s.setTombstone(r.id, next)
