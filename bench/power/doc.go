@@ -9,11 +9,13 @@
 //	(start)            ok, or an error and the end
 //	cut                only what was synced is left
 //	cut SEED           and any part of the rest, drawn from the seed
+//	freeze             the next cut is of this moment, whatever is written and synced until then
 //	(end of input)     it unmounts and ends
 //
 // A cut unmounts and mounts again, which drops what the kernel cached; whoever still has a file open makes it fail. What
 // counts as synced is said by package disk. A shared mapping's pages reach this process when the kernel writes them back:
 // at a sync, and at the latest when the mount ends, where they are unsynced writes like others.
 //
-// It is a module of its own, so that nobody who builds Locus needs a FUSE library. Package bench/cluster starts it.
+// It is a module of its own, so that nobody who builds Locus needs a FUSE library. Package bench/cluster starts it for whole
+// nodes (bench/kill, TestPowerLoss), and the engine's model test for Badger alone (raftstore/engine, -engine.power).
 package main

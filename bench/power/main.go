@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -39,13 +40,18 @@ func serve(d *disk.Disk, at string) error {
 	}
 	fmt.Println("ok")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if lines.Text() == "freeze" {
+			d.Freeze()
+			fmt.Println("ok")
+			continue
+		}
 		rng, err := parse(lines.Text())
 		if err != nil {
 			fmt.Println("error:", err)
 			continue
 		}
 		if err := m.unmount(); err != nil {
-			return err
+			return errors.Join(err, detach(at))
 		}
 		lost := d.Cut(rng)
 		if m, err = mount(d, at); err != nil {
@@ -53,7 +59,10 @@ func serve(d *disk.Disk, at string) error {
 		}
 		fmt.Println("ok:", lost)
 	}
-	return m.unmount()
+	if m.unmount() != nil { // a test that failed may have files open still
+		return detach(at)
+	}
+	return nil
 }
 
 // parse reads a cut; its seed, if there is one, is the source of chance.

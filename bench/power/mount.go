@@ -41,6 +41,9 @@ func (m *mounted) unmount() error {
 	return nil
 }
 
+// detach takes the mount out of everybody's sight, although somebody has it open.
+func detach(at string) error { return syscall.Unmount(at, syscall.MNT_DETACH) }
+
 // node is an inode of the disk to the FUSE library.
 type node struct {
 	fs.Inode

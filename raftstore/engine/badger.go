@@ -190,8 +190,9 @@ func (b *Badger) readable(seq ids.Seq) error {
 // before. A log created meanwhile holds only such batches.
 //
 // Crash: a flush does not sync the directory between making its table and removing the log. It relies on
-// the file system to make a new file's name durable with the file's fsync, and to keep the order of a
-// later removal, as ext4, XFS and Btrfs do.
+// the file system to make a new file's name durable with the file's fsync or msync, and to keep the order of a
+// later removal, as ext4, XFS and Btrfs do. Where that is not so the store does not open, and says which table is
+// missing.
 func (b *Badger) Sync() error {
 	if err := b.log.failure(); err != nil {
 		return err

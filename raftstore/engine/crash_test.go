@@ -29,7 +29,7 @@ import (
 //   - the other files (*.vlog, DISCARD) are like logs; nothing is ever in them.
 //
 // What it takes on trust is that Badger's own syncs are where the above says, and reach the disk: it sees the files from
-// outside. bench/power runs the engine on a file system that knows each write and each sync, and trusts nothing.
+// outside. TestBadgerPowerLoss runs the engine on a file system that knows each write and each sync, and trusts nothing.
 type cutPower struct {
 	t      *testing.T
 	rng    *rand.Rand

@@ -26,11 +26,53 @@ func (l Lost) String() string {
 		l.Pages, l.Pages+l.Torn+l.KeptPages, l.Torn, l.Files, l.Changes, l.Changes+l.KeptChanges)
 }
 
-// Cut takes the power away: what programs see is what was durable. Without an rng nothing else survives; with one, any part
-// of the rest may. No program has the disk open.
+// Freeze makes now the moment of the next Cut: what is written and synced from now on will not have been. Programs that
+// can't be killed go on, and are stopped before the Cut.
+func (d *Disk) Freeze() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	copies := map[*Inode]*Inode{}
+	var copied func(*Inode) *Inode
+	entries := func(from map[string]*Inode) map[string]*Inode {
+		out := map[string]*Inode{}
+		for name, i := range from {
+			out[name] = copied(i)
+		}
+		return out
+	}
+	copied = func(i *Inode) *Inode {
+		if i == nil || copies[i] != nil {
+			return copies[i]
+		}
+		c := &Inode{Ino: i.Ino, Dir: i.Dir, dirty: maps.Clone(i.dirty), mode: i.mode, mtime: i.mtime, created: i.created, named: i.named, links: i.links}
+		copies[i] = c
+		c.seen, c.durable = i.seen, i.durable
+		c.seen.pages, c.durable.pages = maps.Clone(i.seen.pages), maps.Clone(i.durable.pages)
+		for n := range c.dirty { // the others are never written in place
+			if p := c.seen.pages[n]; p != nil {
+				c.seen.pages[n] = new(*p)
+			}
+		}
+		if i.Dir {
+			c.seen.entries, c.durable.entries = entries(i.seen.entries), entries(i.durable.entries)
+		}
+		return c
+	}
+	f := &Disk{root: copied(d.root), journaled: d.journaled, syncs: d.syncs}
+	for _, c := range d.journal {
+		f.journal = append(f.journal, change{copied(c.inode), copied(c.from), copied(c.to), c.old, c.new})
+	}
+	d.frozen = f
+}
+
+// Cut takes the power away: what programs see is what was durable, now or at the last Freeze. Without an rng nothing else
+// survives; with one, any part of the rest may. No program has the disk open.
 func (d *Disk) Cut(rng *rand.Rand) Lost {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if f := d.frozen; f != nil {
+		d.root, d.journal, d.journaled, d.syncs, d.frozen = f.root, f.journal, f.journaled, f.syncs, nil
+	}
 	l := Lost{Syncs: d.syncs}
 	if rng != nil {
 		l.KeptChanges = survivors(rng, len(d.journal))

@@ -30,6 +30,7 @@ type Disk struct {
 	journal   []change
 	journaled uint64
 	syncs     uint64
+	frozen    *Disk // what Freeze saw
 }
 
 // Inode is a file or a directory. Its fields are guarded by the disk's lock, but for those that never change.
@@ -41,6 +42,7 @@ type Inode struct {
 	dirty         map[int64]struct{} // pages that may differ
 	mode          uint32
 	mtime         time.Time
+	created       uint64 // one above the change that made it
 	named         uint64 // one above the last change that names it, or that is in it
 	links         int    // names that programs see
 }
@@ -149,6 +151,7 @@ func (d *Disk) Create(parent *Inode, name string, dir bool, mode uint32) (*Inode
 	}
 	i := d.newInode(dir, mode)
 	d.change(change{inode: i, to: parent, new: name})
+	i.created = i.named
 	return i, 0
 }
 
@@ -305,14 +308,17 @@ func (d *Disk) Sync(i *Inode) {
 	}
 }
 
-// Datasync makes content and size durable and no name.
+// Datasync makes content and size durable, and of names what the package's comment says. It is what fdatasync and msync do.
 func (d *Disk) Datasync(i *Inode) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.syncs++
 	i.sync()
-	if i.Dir {
+	switch {
+	case i.Dir:
 		d.commit(i.named)
+	case d.names == ByFilesToo:
+		d.commit(i.created)
 	}
 }
 

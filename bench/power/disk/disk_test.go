@@ -84,7 +84,8 @@ func TestContent(t *testing.T) {
 
 // TestNames: what makes names durable, and in which order.
 func TestNames(t *testing.T) {
-	for _, byFiles := range []bool{true, false} {
+	for n := range 4 {
+		byFiles, removed := n%2 == 0, n/2 == 0
 		mode := InDirectoriesOnly
 		if byFiles {
 			mode = ByFilesToo
@@ -98,11 +99,16 @@ func TestNames(t *testing.T) {
 		if d.Remove(sub, "a", false) != 0 || d.Rename(sub, "b", d.Root(), "B") != 0 {
 			t.Fatal("removing or renaming failed")
 		}
-		d.Datasync(b) // no name
-		d.Sync(a)     // up to the removal of a
 		want := "[]"
+		d.Datasync(b) // up to its creation
 		if byFiles {
-			want = "[b c]"
+			want = "[a b]"
+		}
+		if removed {
+			d.Sync(a) // up to its removal
+			if byFiles {
+				want = "[b c]"
+			}
 		}
 		d.Cut(nil)
 		if got := names(d, sub); got != want {
@@ -139,5 +145,36 @@ func TestJournalKeepsItsOrder(t *testing.T) {
 	}
 	if len(lengths) != 6 {
 		t.Fatalf("only %v files ever survived", lengths)
+	}
+}
+
+// TestFreeze: what happens between a freeze and the cut has not happened.
+func TestFreeze(t *testing.T) {
+	d := New(ByFilesToo)
+	f := must[*Inode](t)(d.Create(d.Root(), "f", false, 0o600))
+	d.Write(f, []byte("synced"), 0)
+	d.Sync(f)
+	d.Write(f, []byte("SEEN, "), 0)
+	g := must[*Inode](t)(d.Create(d.Root(), "g", false, 0o600))
+	d.Freeze()
+	d.Write(f, []byte("later!"), 0)
+	d.Write(f, []byte("later!"), 2*PageSize)
+	d.Sync(f)
+	d.Sync(g)
+	if d.Remove(d.Root(), "f", false) != 0 {
+		t.Fatal("removing failed")
+	}
+	d.Sync(d.Root())
+	d.Cut(nil)
+	f = must[*Inode](t)(d.Lookup(d.Root(), "f"))
+	if got := content(d, f) + names(d, d.Root()); got != "synced[f]" {
+		t.Fatal(got)
+	}
+	// And once only.
+	d.Write(f, []byte("again!"), 0)
+	d.Sync(f)
+	d.Cut(nil)
+	if got := content(d, must[*Inode](t)(d.Lookup(d.Root(), "f"))); got != "again!" {
+		t.Fatal(got)
 	}
 }

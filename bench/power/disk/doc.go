@@ -8,7 +8,8 @@
 //	content    Sync of the file; a cut keeps or loses each page apart, and tears some into sectors of 512 bytes
 //	size       Sync of the file; a cut keeps the old one or the new one
 //	names      all creations, removals and renames are one journal, in order. Sync of a directory makes it durable up
-//	           to the last change of that directory; Sync of a file (not Datasync) up to the last one that names it.
+//	           to the last change of that directory; Sync of a file up to the last one that names it, Datasync up
+//	           to its creation, because a new file's inode is in the journal beside its name.
 //	           A cut keeps some more of it, from the beginning on, and never a later change without an earlier one
 //
 // The journal is how ext4, XFS and Btrfs treat names, as far as Locus and Badger rely on it. With Names set to
