@@ -5,6 +5,8 @@
 //	bench/history   records what clients did and saw, and judges it: linearizable, in order, exact
 //	bench/kill      the consistency test under kill -9, and tests of starting, stopping and growing
 //	bench/flights   the answer of the flights job against an independent program
+//	bench/load      the load generator of "locus bench", over Locus and others
+//	bench/peers     etcd as a server and under load: a module of its own, the helper of "locus bench peers"
 //
 // Nothing here knows a node from inside: a node is the binary that users run.
 package bench

@@ -21,7 +21,7 @@ func (s *shell) benchPeers() *cobra.Command {
 		clients int
 		rows    string
 		o       = sidebyside.Options{
-			Rounds: 5, Duration: 7 * time.Second, Warmup: 2 * time.Second, Keys: 1_000_000, ValueSize: 128, Ranges: []int{1, 12},
+			Rounds: 5, Duration: 6 * time.Second, Warmup: 2 * time.Second, Keys: 1_000_000, ValueSize: 128, Ranges: []int{1, 12},
 		}
 	)
 	c := &cobra.Command{
@@ -121,6 +121,9 @@ func (s *shell) printComparison(c *sidebyside.Comparison) error {
 		}
 		b.WriteByte('\n')
 	}
+	for _, line := range cacheLines(c) {
+		b.WriteString(line + "\n")
+	}
 	for _, l := range c.Leases {
 		fmt.Fprintf(&b, "leaseholders in the end, %s: %v on the three nodes\n", plural(l.Ranges, "range"), l.ByStore)
 	}
@@ -180,6 +183,17 @@ func nodeTable(c *sidebyside.Comparison) *output.Table {
 		t.Row(x.name, output.Bytes(x.store.Idle), output.Bytes(x.store.Loaded), output.Bytes(x.store.End), fmt.Sprintf("%.2f", x.store.IdleCPUs))
 	}
 	return t
+}
+
+// cacheLines tell what share of the reads Locus's row caches answered, where there were reads.
+func cacheLines(c *sidebyside.Comparison) []string {
+	var out []string
+	for _, r := range c.Rows {
+		if rate := r.Locus.RowCache; rate != nil && r.Workload != "counter" {
+			out = append(out, fmt.Sprintf("row caches of locus, %s, %s: %.1f%% of the reads", r.Name, plural(r.Ranges, "range"), 100**rate))
+		}
+	}
+	return out
 }
 
 // comparisonErrors are all errors of all turns, warm-up included, also that there were none.

@@ -80,7 +80,9 @@ type Side struct {
 	CPUs       float64 `json:"cpus"`
 	Bystanders float64 `json:"bystander_cpus_max"`
 	// Attempts per increment, if that is what was done.
-	Attempts float64       `json:"attempts_per_increment,omitempty"`
+	Attempts float64 `json:"attempts_per_increment,omitempty"`
+	// RowCache is the share of the point reads that Locus's row caches answered; nil if there were none.
+	RowCache *float64      `json:"row_cache_hit_rate,omitempty"`
 	Errors   int64         `json:"errors"`
 	Failed   []load.Failed `json:"failed"`
 }
@@ -124,12 +126,28 @@ func side(rounds []*played) Side {
 	s.CPUs = median(of(func(p *played) float64 { return p.servers }))
 	s.Bystanders = slices.Max(of(func(p *played) float64 { return p.bystanders }))
 	s.Attempts = median(of(func(p *played) float64 { return p.report.AttemptsPerIncrement }))
+	s.RowCache = cacheRate(rounds)
 	for _, p := range rounds {
 		for _, f := range slices.Concat(p.report.Errors, p.report.WarmupErrors, inexact(p.report)) {
 			s.fail(f)
 		}
 	}
 	return s
+}
+
+// cacheRate is the median of the rounds that have one.
+func cacheRate(rounds []*played) *float64 {
+	var rates []float64
+	for _, p := range rounds {
+		if r := p.report.RowCacheHitRate; r != nil {
+			rates = append(rates, *r)
+		}
+	}
+	if len(rates) == 0 {
+		return nil
+	}
+	m := median(rates)
+	return &m
 }
 
 // inexact is a counter that does not hold what was acknowledged, as an error.
