@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,6 +95,12 @@ func (f *faults) losses(ctx context.Context, disk *cluster.Disk, n int) error {
 	if err := f.awaitWrites(ctx, time.Now()); err != nil {
 		return err
 	}
+	movers, stopMoving := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	rng := rand.New(rand.NewPCG(f.rng.Uint64(), 1)) // of its own: f.rng is this goroutine's
+	wg.Go(func() { f.move(movers, rng) })
+	defer wg.Wait()
+	defer stopMoving()
 	begun := time.Now()
 	for i := range n {
 		if !pass(ctx, f.upTo(4*f.size.between)) {
