@@ -71,6 +71,18 @@ func (b *batch) command(c *command) {
 			return
 		}
 	}
+	if c.attempt != nil {
+		ok, err := b.holds(c.attempt)
+		if err != nil {
+			b.failed = err
+			return
+		}
+		if !ok {
+			// Once what changed is applied, which the next snapshot has to show. If this batch is given up, so is the change.
+			b.settle(&command{done: func(*locuspb.Response) { c.attempt.again() }}, &locuspb.Response{})
+			return
+		}
+	}
 	resp, writes, err := b.run(c)
 	switch {
 	case b.failed != nil:
@@ -251,6 +263,9 @@ func (b *batch) run(c *command) (*locuspb.Response, []dataWrite, error) {
 	case *locuspb.Request_Write:
 		return b.write(op.Write)
 	case *locuspb.Request_Call:
+		if c.attempt != nil {
+			return b.conclude(c.attempt, op.Call.DryRun)
+		}
 		return b.call(c, op.Call)
 	}
 	return nil, nil, &api.InvalidArgumentError{Reason: "the request is not a command"}
@@ -343,7 +358,7 @@ func (b *batch) call(c *command, call *locuspb.CallRequest) (*locuspb.Response, 
 	defer func() { b.view.overlay = shared }()
 	own := &overlay{writes: *shared.writes.Copy()}
 	b.view.overlay = own
-	tx := &evalTx{batch: b, call: call, session: c.req.Session, limit: b.q.r.store.opts.MaxCommandBytes}
+	tx := &evalTx{batch: b, checkedTx: checkedTx{r: b.q.r, desc: b.desc, session: c.req.Session, limit: b.q.r.store.opts.MaxCommandBytes}}
 	result, err := b.q.r.store.opts.Evaluator.Evaluate(call, tx)
 	tx.closed = true
 	switch {
@@ -360,26 +375,56 @@ func (b *batch) call(c *command, call *locuspb.CallRequest) (*locuspb.Response, 
 	return resp, tx.writes, nil
 }
 
-// evalTx is the Tx of one call.
-type evalTx struct {
-	batch   *batch
-	call    *locuspb.CallRequest
+// checkedTx is what the two kinds of Tx share: what a call may touch and write.
+type checkedTx struct {
+	r       *Replica
+	desc    *topology.Descriptor
 	session *locuspb.Session
-	writes  []dataWrite
-	bytes   int
+	bytes   int // written
 	limit   int
 	closed  bool
 	failed  error // of the engine
 }
 
-func (t *evalTx) check(key []byte) error {
+func (t *checkedTx) check(key []byte) error {
 	if t.closed {
 		return &api.InvalidArgumentError{Reason: "the transaction of a call was used after the call"}
 	}
-	if !t.batch.desc.Span.Contains(key) {
+	if !t.desc.Span.Contains(key) {
 		return api.ErrNotOneGroup
 	}
 	return nil
+}
+
+// admit judges a write.
+func (t *checkedTx) admit(w dataWrite) error {
+	if err := t.check(w.Key); err != nil {
+		return err
+	}
+	if err := checkRecord(w.Key, w.Value); err != nil {
+		return err
+	}
+	if t.bytes += w.size(); t.bytes > t.limit {
+		return &api.LimitError{What: "bytes written by one call", Limit: int64(t.limit), Got: int64(t.bytes)}
+	}
+	return nil
+}
+
+// CallID is the command's session and number: the same for every attempt.
+func (t *checkedTx) CallID() [24]byte {
+	var id [24]byte
+	if t.session != nil {
+		copy(id[:16], t.session.Id)
+		binary.BigEndian.PutUint64(id[16:], t.session.Number)
+	}
+	return id
+}
+
+// evalTx is the Tx of a call on the sequencer.
+type evalTx struct {
+	checkedTx
+	batch  *batch
+	writes []dataWrite
 }
 
 func (t *evalTx) Get(key []byte) ([]byte, bool, error) {
@@ -394,10 +439,10 @@ func (t *evalTx) Get(key []byte) ([]byte, bool, error) {
 }
 
 func (t *evalTx) Scan(span keys.Span, strip int, f func(batch []byte) bool) error {
-	if t.closed || !t.batch.desc.Span.ContainsSpan(span) {
+	if t.closed || !t.desc.Span.ContainsSpan(span) {
 		return api.ErrNotOneGroup
 	}
-	err := t.batch.view.scanPacked(span, strip, f)
+	_, err := t.batch.view.scanPacked(span, strip, f)
 	if err != nil {
 		t.failed = err
 	}
@@ -413,14 +458,8 @@ func (t *evalTx) Delete(key []byte) error {
 }
 
 func (t *evalTx) add(w dataWrite) error {
-	if err := t.check(w.Key); err != nil {
+	if err := t.admit(w); err != nil {
 		return err
-	}
-	if err := checkRecord(w.Key, w.Value); err != nil {
-		return err
-	}
-	if t.bytes += w.size(); t.bytes > t.limit {
-		return &api.LimitError{What: "bytes written by one call", Limit: int64(t.limit), Got: int64(t.bytes)}
 	}
 	t.writes = append(t.writes, w)
 	t.batch.view.overlay.put(w, t.batch.entry.TS, t.batch.entry.Base)
@@ -428,16 +467,6 @@ func (t *evalTx) add(w dataWrite) error {
 }
 
 func (t *evalTx) Timestamp() hlc.Timestamp { return t.batch.entry.TS }
-
-// CallID is the command's session and number: the same for every attempt.
-func (t *evalTx) CallID() [24]byte {
-	var id [24]byte
-	if t.session != nil {
-		copy(id[:16], t.session.Id)
-		binary.BigEndian.PutUint64(id[16:], t.session.Number)
-	}
-	return id
-}
 
 // change evaluates a descriptor change: alone, on an empty overlay (rule A2).
 func (b *batch) change(c *command) {

@@ -43,7 +43,7 @@ type stepQueue struct {
 
 func newStepper() *stepper {
 	s := &stepper{}
-	for kind := range QueueDisk + 1 {
+	for kind := range QueueCall + 1 {
 		q := &stepQueue{kind: kind}
 		s.loose = append(s.loose, q)
 		s.queues = append(s.queues, q)

@@ -27,6 +27,8 @@ type Metrics struct {
 	RowCache             rowcache.Stats
 	Elections            uint64
 	FellQuiet            uint64
+	OptimisticRuns       uint64
+	OptimisticReruns     uint64
 	Splits               uint64
 	SnapshotsSent        uint64
 	SnapshotsApplied     uint64
@@ -37,18 +39,24 @@ type Metrics struct {
 
 // metrics counts. It is off the protocol's way: each method adds and returns.
 type metrics struct {
-	commands, batches, proposed, proposedBytes, appends, writes, commits, applied, refused, acks        atomic.Uint64
-	bytes, reads, rounds, elections, splits, sent, restored, checkpoints, removals, undo, leased, quiet atomic.Uint64
+	commands, batches, proposed, proposedBytes, appends, writes, commits, applied, refused, acks                      atomic.Uint64
+	bytes, reads, rounds, elections, splits, sent, restored, checkpoints, removals, undo, leased, quiet, runs, reruns atomic.Uint64
 }
 
-func (m *metrics) evaluate(n int)       { m.commands.Add(uint64(n)); m.batches.Add(1) }
-func (m *metrics) propose(bytes int)    { m.proposed.Add(1); m.proposedBytes.Add(uint64(bytes)) }
-func (m *metrics) append(writes int)    { m.appends.Add(1); m.writes.Add(uint64(writes)) }
-func (m *metrics) commit(n int)         { m.commits.Add(uint64(n)) }
-func (m *metrics) acknowledge(n int)    { m.acks.Add(uint64(n)) }
-func (m *metrics) read()                { m.reads.Add(1) }
-func (m *metrics) readRound()           { m.rounds.Add(1) }
-func (m *metrics) leaseRead()           { m.leased.Add(1) }
+func (m *metrics) evaluate(n int)    { m.commands.Add(uint64(n)); m.batches.Add(1) }
+func (m *metrics) propose(bytes int) { m.proposed.Add(1); m.proposedBytes.Add(uint64(bytes)) }
+func (m *metrics) append(writes int) { m.appends.Add(1); m.writes.Add(uint64(writes)) }
+func (m *metrics) commit(n int)      { m.commits.Add(uint64(n)) }
+func (m *metrics) acknowledge(n int) { m.acks.Add(uint64(n)) }
+func (m *metrics) read()             { m.reads.Add(1) }
+func (m *metrics) readRound()        { m.rounds.Add(1) }
+func (m *metrics) leaseRead()        { m.leased.Add(1) }
+func (m *metrics) optimisticRun(again bool) {
+	m.runs.Add(1)
+	if again {
+		m.reruns.Add(1)
+	}
+}
 func (m *metrics) fellQuiet()           { m.quiet.Add(1) }
 func (m *metrics) elected()             { m.elections.Add(1) }
 func (m *metrics) split()               { m.splits.Add(1) }
@@ -76,7 +84,7 @@ func (s *Store) Collect() Metrics {
 		AppendedFrames: m.appends.Load(), AppendedWrites: m.writes.Load(),
 		CommittedEntries: m.commits.Load(), AppliedEntries: m.applied.Load(), AppliedBytes: m.bytes.Load(), RefusedEntries: m.refused.Load(),
 		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(), LeaseReads: m.leased.Load(), RowCache: s.rows.Stats(),
-		Elections: m.elections.Load(), FellQuiet: m.quiet.Load(), Splits: m.splits.Load(), SnapshotsSent: m.sent.Load(),
+		Elections: m.elections.Load(), FellQuiet: m.quiet.Load(), OptimisticRuns: m.runs.Load(), OptimisticReruns: m.reruns.Load(), Splits: m.splits.Load(), SnapshotsSent: m.sent.Load(),
 		SnapshotsApplied: m.restored.Load(), Checkpoints: m.checkpoints.Load(), ReplicasRemoved: m.removals.Load(),
 		UndoneSequences: m.undo.Load(),
 	}

@@ -119,14 +119,17 @@ func (v *view) scan(span keys.Span, f func(record) bool) error {
 // packedBytes is the target size of a packed batch.
 const packedBytes = 64 << 10
 
-// scanPacked is scan in packed batches, leaving out the first strip bytes of each key.
-func (v *view) scanPacked(span keys.Span, strip int, f func(batch []byte) bool) error {
+// scanPacked is scan in packed batches, leaving out the first strip bytes of each key. If f returns false, last is the
+// last key that it was shown.
+func (v *view) scanPacked(span keys.Span, strip int, f func(batch []byte) bool) (last []byte, err error) {
 	var batch []byte
 	stopped := false
-	err := v.scan(span, func(r record) bool {
+	err = v.scan(span, func(r record) bool {
 		batch = packed.Append(batch, r.Key[min(strip, len(r.Key)):], r.Value, r.TS, r.Expires)
 		if len(batch) >= packedBytes {
-			stopped = !f(batch)
+			if stopped = !f(batch); stopped {
+				last = bytes.Clone(r.Key)
+			}
 			batch = batch[:0]
 		}
 		return !stopped
@@ -134,5 +137,5 @@ func (v *view) scanPacked(span keys.Span, strip int, f func(batch []byte) bool) 
 	if err == nil && !stopped && len(batch) > 0 {
 		f(batch)
 	}
-	return err
+	return last, err
 }

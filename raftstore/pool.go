@@ -8,7 +8,7 @@ import (
 // Pool is the production Executor: a few workers per kind take queues that have steps. A queue is taken by one
 // worker at a time, which runs a bounded number of its steps and then lets others have their turn.
 type Pool struct {
-	groups [QueueDisk + 1]*workers
+	groups [QueueCall + 1]*workers
 }
 
 // PoolOptions set the number of workers per kind; zero values are the defaults.
@@ -17,6 +17,7 @@ type PoolOptions struct {
 	Eval int // default max(1, GOMAXPROCS-1)
 	Read int // default 2*GOMAXPROCS
 	Disk int // default 2
+	Call int // default GOMAXPROCS
 }
 
 // NewPool starts the workers. Close it when its store has stopped.
@@ -26,8 +27,9 @@ func NewPool(o PoolOptions) *Pool {
 	setDefault(&o.Eval, max(1, n-1))
 	setDefault(&o.Read, 2*n)
 	setDefault(&o.Disk, 2)
+	setDefault(&o.Call, n)
 	p := &Pool{}
-	for kind, count := range map[QueueKind]int{QueueRaft: o.Raft, QueueEval: o.Eval, QueueRead: o.Read, QueueLog: 1, QueueApply: 1, QueueDisk: o.Disk} {
+	for kind, count := range map[QueueKind]int{QueueRaft: o.Raft, QueueEval: o.Eval, QueueRead: o.Read, QueueLog: 1, QueueApply: 1, QueueDisk: o.Disk, QueueCall: o.Call} {
 		p.groups[kind] = startWorkers(count)
 	}
 	return p

@@ -20,6 +20,8 @@ type reading struct {
 	desc *topology.Descriptor
 	seq  ids.Seq
 	rows rowsAt
+	// count of accepted entries, of a reading of newest data.
+	count uint64
 	// at judges expiry (rule C7).
 	at hlc.Timestamp
 }
@@ -51,7 +53,7 @@ func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) 
 			return nil, &api.TimestampUnavailableError{Timestamp: ts, Oldest: r.history.oldest(), Reason: "it is not closed here yet"}
 		}
 		v.at = max(v.at, ts)
-		v.seq, v.rows = r.store.holds.acquire(s.visible), s.rowsAt(published)
+		v.seq, v.rows, v.count = r.store.holds.acquire(s.visible), s.rowsAt(published), s.applied.Count
 		return v, nil
 	}
 	// The search reads applied states anywhere above the discard sequence, which must stay where it is meanwhile.

@@ -70,7 +70,7 @@ func (r *Replica) confirmLeadership(token hlc.Timestamp, f func(error)) {
 		}
 		r.wake()
 		if len(r.raft.reads.next) >= maxWaitingReads {
-			f(&api.OverloadedError{What: "reads of range " + r.id.String(), RetryAfter: 50 * time.Millisecond})
+			f(&api.OverloadedError{What: "reads of range " + r.id.String(), RetryAfter: retryAfter})
 			return
 		}
 		r.raft.reads.next = append(r.raft.reads.next, &readWaiter{confirmed: f})

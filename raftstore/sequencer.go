@@ -153,9 +153,14 @@ func (q *sequencer) step() {
 		return
 	}
 	defer q.r.store.holds.release(v.seq)
+	q.r.store.yield()
 	cmds, more := q.take()
 	if len(cmds) == 0 {
 		return
+	}
+	if cmds[0].change != nil {
+		// It was taken because nothing is in flight: now, and perhaps not yet when the view was fixed (rule A2).
+		desc = q.r.snapshot().desc
 	}
 	q.evaluate(cmds, v, desc)
 	if more {
@@ -277,6 +282,7 @@ func (q *sequencer) propose(b *batch) {
 	q.mu.Lock()
 	q.mu.inflight = append(q.mu.inflight, f)
 	q.mu.Unlock()
+	q.r.store.yield()
 	q.r.post(raftInput{proposal: &proposal{generation: q.generation, entry: e, data: appendEntry(nil, e)}})
 }
 

@@ -47,10 +47,12 @@ type Store struct {
 	rows      *rowcache.Cache
 	// published is the last sequence of which everything at or below is visible.
 	published atomic.Uint64
-	gens      atomic.Uint64
-	readIDs   atomic.Uint64
-	halted    atomic.Bool
-	failOnce  sync.Once
+	// optimistic counts runs of calls in optimistic mode that wait or are under way.
+	optimistic atomic.Int64
+	gens       atomic.Uint64
+	readIDs    atomic.Uint64
+	halted     atomic.Bool
+	failOnce   sync.Once
 
 	mu struct {
 		sync.RWMutex
@@ -314,6 +316,10 @@ func (s *Store) command(r *Replica, req *locuspb.Request, reply func(*locuspb.Re
 	size, err := commandSize(req, s.opts.MaxCommandBytes)
 	if err != nil {
 		fail(err)
+		return
+	}
+	if req.GetCall().GetOptimistic() {
+		s.callOptimistically(r, req, 0, reply)
 		return
 	}
 	r.seq.submit(&command{req: req, bytes: size, done: reply})

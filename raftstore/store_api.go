@@ -30,6 +30,7 @@ const (
 	QueueLog                    // one queue a store: append and sync
 	QueueApply                  // one queue a store: the engine's writes
 	QueueDisk                   // one queue a store: checkpoints' syncs, snapshot files
+	QueueCall                   // no queue: each run of a call in optimistic mode is a step of its own
 )
 
 // Transport sends to other stores. It never blocks and never answers; what it can't deliver it drops.

@@ -1275,13 +1275,15 @@ func (x *WriteResponse) GetMore() bool {
 
 // CallRequest runs a function on a key or group, or on no key at all (range_id 0).
 type CallRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Function      string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
-	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0: the active one
-	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`          // global key; names the group; empty: touches nothing
-	Argument      []byte                 `protobuf:"bytes,4,opt,name=argument,proto3" json:"argument,omitempty"`
-	Codec         Codec                  `protobuf:"varint,5,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
-	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Function string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Version  uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0: the active one
+	Key      []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`          // global key; names the group; empty: touches nothing
+	Argument []byte                 `protobuf:"bytes,4,opt,name=argument,proto3" json:"argument,omitempty"`
+	Codec    Codec                  `protobuf:"varint,5,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
+	DryRun   bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// optimistic: the call runs on a snapshot, beside others, and commits if nothing that it read has changed; else again.
+	Optimistic    bool `protobuf:"varint,7,opt,name=optimistic,proto3" json:"optimistic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1354,6 +1356,13 @@ func (x *CallRequest) GetCodec() Codec {
 func (x *CallRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *CallRequest) GetOptimistic() bool {
+	if x != nil {
+		return x.Optimistic
 	}
 	return false
 }
@@ -3217,14 +3226,17 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x04span\x18\x04 \x01(\v2\x0e.locus.v1.SpanR\x04span\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x04R\x05limit\"#\n" +
 	"\rWriteResponse\x12\x12\n" +
-	"\x04more\x18\x01 \x01(\bR\x04more\"\xb1\x01\n" +
+	"\x04more\x18\x01 \x01(\bR\x04more\"\xd1\x01\n" +
 	"\vCallRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x12\x1a\n" +
 	"\bargument\x18\x04 \x01(\fR\bargument\x12%\n" +
 	"\x05codec\x18\x05 \x01(\x0e2\x0f.locus.v1.CodecR\x05codec\x12\x17\n" +
-	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"T\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x1e\n" +
+	"\n" +
+	"optimistic\x18\a \x01(\bR\n" +
+	"optimistic\"T\n" +
 	"\fCallResponse\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\fR\x06result\x12\x12\n" +
 	"\x04fuel\x18\x02 \x01(\x04R\x04fuel\x12\x18\n" +
