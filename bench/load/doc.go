@@ -11,8 +11,8 @@
 //
 //   - The same Options and seed choose the same keys and operations, whatever the store, so that two stores
 //     get the same work. Only how the clients interleave is up to the store.
-//   - Nothing is left out because it was slow: every operation that began in the measured time is waited for,
-//     and its latency counted; the rate is of those that ended in the measured time. A latency above the
+//   - Nothing is left out because it was slow: every operation that is under way at the end of the measured time
+//     is waited for, and its latency counted; the rate is of those that ended in that time. A latency above the
 //     histogram's range (60 s) counts as that, and the maximum is exact.
 //   - Every operation that failed is counted under its kind, and one of each kind is told in words. Its
 //     duration is in no histogram: those are of what succeeded.

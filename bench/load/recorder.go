@@ -23,7 +23,7 @@ func newHistogram() *hdrhistogram.Histogram {
 type latencies struct {
 	histogram *hdrhistogram.Histogram
 	sum, max  time.Duration // exact, also beyond the histogram's range
-	ended     int64         // operations that ended in the measured time, whenever they began
+	ended     int64         // operations of those that ended before the measured time did
 }
 
 func (l *latencies) add(d time.Duration) {
@@ -176,7 +176,7 @@ func (t *tally) failed() int64 {
 type outcome struct {
 	kind       Kind
 	due, ended time.Time // due: when it began; in an open loop, when it should have
-	inTime     bool      // ended in the measured time
+	inTime     bool      // ended before the measured time did
 	attempts   int
 	records    int
 	err        error
@@ -192,7 +192,7 @@ type recorder struct {
 type shard struct {
 	sync.Mutex
 	measured *tally
-	warm     *tally // of operations that began before the measured time
+	warm     *tally // of operations that ended before the measured time began
 }
 
 func newRecorder() *recorder {
@@ -228,8 +228,5 @@ func (r *recorder) collect() (measured, warm *tally) {
 		s.Unlock()
 	}
 	r.total.merge(measured)
-	for k, l := range warm.latencies {
-		r.total.of(k).ended += l.ended
-	}
 	return measured, warm
 }

@@ -38,8 +38,8 @@ type Report struct {
 }
 
 // Operations are the operations of a kind that succeeded. Ops and Rate are of those that ended in the measured
-// time. The latencies are of those that began in it, however long they took. The two differ by as many
-// operations as there are clients, at most.
+// time. The latencies are also of those that were under way at its end, however long they took; all are zero if
+// there are none.
 type Operations struct {
 	Kind   Kind    `json:"kind,omitempty"`
 	Ops    int64   `json:"ops"`

@@ -49,9 +49,9 @@ type run struct {
 	inserts  *inserts
 	recorder *recorder
 
-	begun, from, to time.Time     // measured is what is due in [from, to)
+	begun, from, to time.Time     // the measured time is [from, to)
 	issued          atomic.Uint64 // operations of the open loop
-	late            atomic.Int64  // due in the measured time, but not begun
+	late            atomic.Int64  // fell due, but not begun
 	counted         atomic.Int64  // increments that were acknowledged, warm-up included
 	uncounted       atomic.Int64  // increments that failed: they may have taken effect
 }

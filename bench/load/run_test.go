@@ -50,7 +50,7 @@ func TestClosedLoop(t *testing.T) {
 	})
 }
 
-// TestSlowOperationAtTheEndCounts: an operation that began in time is waited for; it is in the latencies, and
+// TestSlowOperationAtTheEndCounts: an operation that is under way at the end is waited for; it is in the latencies, and
 // not in the rate. Without that, a store that hangs at the end would look as if it had been fast.
 func TestSlowOperationAtTheEndCounts(t *testing.T) {
 	f := newFake(0, 100)
@@ -121,6 +121,17 @@ func TestOpenLoopTellsWhatWasNotBegun(t *testing.T) {
 	inBubble(t, newFake(100*time.Millisecond, 100), o, func(t *testing.T, r *Report, _ []Second) {
 		require.InDelta(t, 1000, r.All.Ops+r.Unbegun, 2, "two may end too late for the rate")
 		require.InDelta(t, 200, r.All.Ops, 2)
+	})
+}
+
+// TestOpenLoopThatIsFarBehind: when all that ends in the measured time was due before it, its latencies are
+// told all the same.
+func TestOpenLoopThatIsFarBehind(t *testing.T) {
+	o := options("get")
+	o.Clients, o.Warmup, o.Duration, o.Rate = 1, 10*time.Second, 5*time.Second, 100
+	inBubble(t, newFake(100*time.Millisecond, 100), o, func(t *testing.T, r *Report, _ []Second) {
+		require.InDelta(t, 50, r.All.Ops, 2)
+		require.Greater(t, r.All.P50.Duration(), 10*time.Second)
 	})
 }
 

@@ -45,8 +45,8 @@ func (w *worker) work(ctx context.Context) {
 			return // whatever the interruption made of the operation under way
 		}
 		o.due, o.ended = due, time.Now()
-		o.inTime = !o.ended.Before(w.run.from) && o.ended.Before(w.run.to)
-		w.run.recorder.record(w.index, o, !due.Before(w.run.from))
+		o.inTime = o.ended.Before(w.run.to)
+		w.run.recorder.record(w.index, o, !o.ended.Before(w.run.from))
 		if o.err != nil {
 			pause(ctx, errorPause)
 		}

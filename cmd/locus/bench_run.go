@@ -28,8 +28,8 @@ Workloads: put and get (one kind of operation, keys chosen uniformly), mix (95% 
 increment one key: a function on Locus, compare and swap on etcd), and YCSB's core workloads ycsb-a to ycsb-f.
 
 Each client issues an operation when its last one has ended; with --rate, operations fall due at a fixed rate
-instead, and their latency counts from then. All operations that begin in the measured time are waited for and
-counted. Those that failed are counted by kind, and are in no other number.`,
+instead, and their latency counts from then. What is under way at the end is waited for: its latency counts. What
+failed is counted by kind, and is in no other number.`,
 		Example: "  locus bench run --workload mix --clients 64\n  locus bench run --workload put --rate 5000 --duration 1m\n" +
 			"  locus bench run --workload ycsb-a --target etcd --addr 127.0.0.1:2379 --output json",
 		Args: exactly(0),
@@ -110,7 +110,12 @@ func seconds(s float64) string { return output.Duration(time.Duration(s * float6
 func operationTable(r *loadgen.Report) *output.Table {
 	t := output.NewTable("", ">ops", ">ops/s", ">mean", ">p50", ">p90", ">p99", ">p99.9", ">max", ">errors")
 	row := func(name string, o loadgen.Operations) {
-		d := func(m loadgen.Micros) string { return output.Duration(m.Duration()) }
+		d := func(m loadgen.Micros) string {
+			if o.Max == 0 {
+				return "-" // nothing ended
+			}
+			return output.Duration(m.Duration())
+		}
 		t.Row(name, output.Count(o.Ops), output.Count(int64(o.Rate)), d(o.Mean), d(o.P50), d(o.P90), d(o.P99), d(o.P999), d(o.Max), output.Count(o.Failed))
 	}
 	for _, k := range r.Kinds {
