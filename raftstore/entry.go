@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
@@ -57,6 +58,9 @@ type dataWrite struct {
 	Expires hlc.Timestamp
 }
 
+// maxPresized bounds what a count in an entry makes room for before its writes are seen.
+const maxPresized = 4096
+
 // writeOverhead is what a write counts beside its key and value. It is more than it costs in an entry, so that a
 // bound on bytes is one on the number of writes too: the engine has both (rule A6).
 const writeOverhead = 64
@@ -69,8 +73,22 @@ const (
 	flagExpires = 2
 )
 
+// sizeBound is at least what appendEntry appends.
+func (e *batchEntry) sizeBound() int {
+	const lengths = 3 * binary.MaxVarintLen64 // of a key, a value and an expiry
+	n := 128 + len(e.Payload)
+	for i := range e.Local {
+		n += len(e.Local[i].Suffix) + len(e.Local[i].Value) + lengths
+	}
+	for i := range e.Data {
+		n += len(e.Data[i].Key) + len(e.Data[i].Value) + lengths
+	}
+	return n
+}
+
 // appendEntry encodes e.
 func appendEntry(dst []byte, e *batchEntry) []byte {
+	dst = slices.Grow(dst, e.sizeBound())
 	dst = append(dst, entryFormat, byte(e.Kind))
 	dst = binary.AppendUvarint(dst, uint64(e.Term))
 	dst = binary.AppendUvarint(dst, e.Base)
@@ -135,7 +153,9 @@ func decodeEntry(data []byte) (*batchEntry, error) {
 		}
 		e.Local = append(e.Local, w)
 	}
-	for n := d.count(2); n > 0 && d.err == nil; n-- {
+	n := d.count(2)
+	e.Data = slices.Grow(e.Data, min(n, maxPresized))
+	for ; n > 0 && d.err == nil; n-- {
 		e.Data = append(e.Data, d.dataWrite())
 	}
 	e.Payload = d.bytes()

@@ -246,13 +246,14 @@ func (b *batch) add(writes []dataWrite) {
 		b.at = make(map[string]int)
 	}
 	for _, w := range writes {
-		if i, ok := b.at[string(w.Key)]; ok {
+		key := string(w.Key)
+		if i, ok := b.at[key]; ok {
 			b.entry.Data[i] = w
 		} else {
-			b.at[string(w.Key)] = len(b.entry.Data)
+			b.at[key] = len(b.entry.Data)
 			b.entry.Data = append(b.entry.Data, w)
 		}
-		b.view.overlay.put(w, b.entry.TS, b.entry.Base)
+		b.view.overlay.putAt(key, w, b.entry.TS, b.entry.Base)
 		b.bytes += w.size()
 	}
 }

@@ -34,7 +34,12 @@ type overlay struct {
 }
 
 func (o *overlay) put(w dataWrite, ts hlc.Timestamp, base uint64) {
-	o.writes.Set(string(w.Key), pendingWrite{dataWrite: w, ts: ts, base: base})
+	o.putAt(string(w.Key), w, ts, base)
+}
+
+// putAt is put where the key is at hand as a string.
+func (o *overlay) putAt(key string, w dataWrite, ts hlc.Timestamp, base uint64) {
+	o.writes.Set(key, pendingWrite{dataWrite: w, ts: ts, base: base})
 }
 
 // drop removes what the entry with this base wrote, where nothing newer covers it.
