@@ -161,6 +161,7 @@ func (a *applier) step() {
 			a.s.fatal(err)
 			return
 		}
+		a.s.yield()
 		a.s.applyRows(outcomes) // before any of it is visible (rule D4)
 	}
 	a.queue.Post(func() {
@@ -262,6 +263,7 @@ func (a *applier) effects(r *Replica, be *batchEntry, st *appliedState, o *outco
 func (a *applier) publish(o *outcome) {
 	r := o.r
 	r.history.add(o.applied.TS, o.seq)
+	a.s.yield()
 	if o.child != nil {
 		a.s.openChild(r, o.child) // before the parent gives up its claim
 	}
@@ -276,13 +278,16 @@ func (a *applier) publish(o *outcome) {
 		}
 		current = s.term
 	})
+	a.s.yield()
 	a.s.published.Store(uint64(o.seq))
+	a.s.yield()
 	refused := o.entry != nil && !o.accepted
 	if o.accepted {
 		a.s.acknowledge(r.seq.onAccepted(o.entry.Term, o.entry.Base))
 	}
 	r.post(raftInput{run: func() { r.applied(o, refused && o.entry.Term == current) }})
 	a.s.metrics.apply(o.bytes, refused)
+	a.s.yield()
 	if o.desc != nil {
 		if _, ok := o.desc.Replica(r.self); !ok {
 			a.s.destroy(r, o.desc.NextReplica)

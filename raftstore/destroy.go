@@ -45,7 +45,9 @@ func (s *Store) destroyNow(r *Replica, next ids.ReplicaID) {
 		span, initialized = d.Span, true
 	}
 	s.metrics.removed()
+	s.yield()
 	s.setTombstone(r.id, next)
+	s.yield()
 	r.seq.stop(^ids.Term(0))
 	r.post(raftInput{run: func() {
 		r.raft.stopped = true

@@ -32,6 +32,7 @@ func (s *Store) get(key []byte, seq ids.Seq, rows rowsAt) (engine.Value, bool, e
 			return engine.Value{Timestamp: row.Timestamp, Expires: row.Expires, Data: row.Value}, row.Found, nil
 		}
 	}
+	s.yield()
 	raw, version, found, err := s.engine.Get(dataKey(key), seq)
 	if err != nil {
 		return engine.Value{}, false, err
@@ -42,6 +43,7 @@ func (s *Store) get(key []byte, seq ids.Seq, rows rowsAt) (engine.Value, bool, e
 			return engine.Value{}, false, err
 		}
 	}
+	s.yield()
 	if rows.at != 0 && rows.fill {
 		s.rows.Fill(key, rows.gen, rows.at, rowcache.Row{Found: found, Value: v.Data, Timestamp: v.Timestamp, Expires: v.Expires}, version)
 	}

@@ -22,8 +22,10 @@ type command struct {
 	closeNow bool
 	// change makes the command a descriptor change, which goes alone (rule A2).
 	change *descriptorChange
-	bytes  int
-	done   func(*locuspb.Response)
+	// attempt is what a run of a call in optimistic mode has done (rule A7); nil for all others.
+	attempt *attempt
+	bytes   int
+	done    func(*locuspb.Response)
 }
 
 // descriptorChange is a split or a replica change, asked for at an epoch.
@@ -32,6 +34,9 @@ type descriptorChange struct {
 	// build makes the new descriptor (and a split's child) from the current one, or refuses.
 	build func(current *topology.Descriptor) (left, right *topology.Descriptor, err error)
 }
+
+// retryAfter is when whoever was refused for too much load may try again.
+const retryAfter = 50 * time.Millisecond
 
 // fail answers a command with an error.
 func (c *command) fail(err error) { c.done(&locuspb.Response{Error: api.ToProto(err)}) }
@@ -111,7 +116,7 @@ func (q *sequencer) submit(c *command) {
 		return
 	case len(q.mu.waiting) >= limits.MaxQueuedCommands || q.mu.bytes+c.bytes > limits.MaxQueuedBytes:
 		q.mu.Unlock()
-		c.fail(&api.OverloadedError{What: "range " + q.r.id.String(), RetryAfter: 50 * time.Millisecond})
+		c.fail(&api.OverloadedError{What: "range " + q.r.id.String(), RetryAfter: retryAfter})
 		return
 	}
 	q.mu.waiting = append(q.mu.waiting, c)

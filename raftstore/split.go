@@ -108,6 +108,7 @@ func (s *Store) openChild(parent *Replica, c *childRange) {
 	r.mu.state.gen = from.gen // the data stays where it is
 	lead := from.isLeader
 	s.addChild(c.desc.ID, r)
+	s.yield()
 	meta := groupMeta{Replica: c.self, ParentRange: parent.id, ParentIndex: c.parentIndex}
 	s.logWriter.append(&appendTask{
 		extra: raftlog.Batch{Groups: []raftlog.Write{{Group: r.id, Create: &raftlog.Create{

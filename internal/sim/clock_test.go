@@ -66,3 +66,59 @@ func TestPausedLifeWaits(t *testing.T) {
 		t.Fatal("an ended life ran")
 	}
 }
+
+// A step that yields lets others run, not those behind it in its queue; one that is ended there goes no further, and
+// its deferred calls are made.
+func TestYield(t *testing.T) {
+	w := NewWorld(4)
+	defer w.Close()
+	l := w.NewLife(func(string) time.Duration { return time.Millisecond })
+	var ran []string
+	note := func(s string) { ran = append(ran, s) }
+	q := l.NewQueue("q")
+	q.Post(func() { note("a1"); l.Yield(); note("a2"); l.Yield(); note("a3") })
+	q.Post(func() { note("b") })
+	l.After(1500*time.Microsecond, "other", func() { note("other") })
+	w.RunUntil(time.Second, nil)
+	if want := []string{"a1", "other", "a2", "a3", "b"}; !slices.Equal(ran, want) || l.Busy("q") {
+		t.Fatalf("ran %v, want %v", ran, want)
+	}
+	ran = nil
+	q.Post(func() { defer note("deferred"); l.Yield(); note("never") })
+	l.After(1500*time.Microsecond, "kill", func() {
+		if !l.Busy("q") {
+			t.Error("nothing is suspended")
+		}
+		l.End()
+	})
+	w.RunUntil(2*time.Second, nil)
+	if want := []string{"deferred"}; !slices.Equal(ran, want) {
+		t.Fatalf("ran %v, want %v", ran, want)
+	}
+	ran = nil
+	m := w.NewLife(nil)
+	m.Deliver("suicide", func() { defer note("deferred"); m.End(); m.Yield(); note("never") })
+	w.After(0, "nobody's", m.Yield)
+	w.RunUntil(3*time.Second, nil)
+	if want := []string{"deferred"}; !slices.Equal(ran, want) {
+		t.Fatalf("ran %v, want %v", ran, want)
+	}
+}
+
+// A panic in a step comes out where the world is stepped, or where it is caught.
+func TestPanicInAStep(t *testing.T) {
+	w := NewWorld(5)
+	defer w.Close()
+	l := w.NewLife(nil)
+	var caught []any
+	l.Panicked = func(p any) bool { caught = append(caught, p); return p == "mine" }
+	l.Deliver("step", func() { l.Yield(); panic("mine") })
+	w.RunUntil(time.Second, nil)
+	func() {
+		defer func() { caught = append(caught, recover()) }()
+		l.Deliver("step", func() { panic("other") })
+	}()
+	if !slices.Equal(caught, []any{"mine", "other", "other"}) {
+		t.Fatalf("caught %v", caught)
+	}
+}

@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Life is what a process lives in: when it ends, nothing that was posted in it runs any more, and while it is paused
 // all of it waits.
@@ -15,12 +18,9 @@ type Life struct {
 	Panicked func(p any) bool
 
 	paused bool
-	held   []heldStep // what came due meanwhile, in order
-}
-
-type heldStep struct {
-	label string
-	run   func()
+	held   []step // what came due meanwhile, in order
+	// suspended are the steps that are under way, by their coroutines.
+	suspended []step
 }
 
 // NewLife begins a process. delay may be nil: then steps wait up to 100 microseconds, and now and then much longer.
@@ -37,8 +37,14 @@ func (w *World) NewLife(delay func(kind string) time.Duration) *Life {
 	return l
 }
 
-// End kills the process.
-func (l *Life) End() { l.ended, l.held = true, nil }
+// End kills the process. Steps that are under way end where they are.
+func (l *Life) End() {
+	l.ended, l.held = true, nil
+	for _, s := range l.suspended {
+		s.suspended.stop()
+	}
+	l.suspended = nil
+}
 
 // Ended says whether it was killed.
 func (l *Life) Ended() bool { return l.ended }
@@ -53,31 +59,40 @@ func (l *Life) Paused() bool { return l.paused }
 func (l *Life) Resume() {
 	held := l.held
 	l.paused, l.held = false, nil
-	for i, h := range held {
-		l.w.push(time.Duration(i)*time.Microsecond, h.label, l, h.run)
+	for i, s := range held {
+		l.w.push(time.Duration(i)*time.Microsecond, l, s)
 	}
 }
 
 // After runs f after d, if the process still lives.
-func (l *Life) After(d time.Duration, label string, f func()) { l.w.push(d, label, l, f) }
+func (l *Life) After(d time.Duration, label string, f func()) {
+	l.w.push(d, l, step{label: label, run: f})
+}
 
 // Deliver runs f in the process: now, or, if it stands still, when it goes on.
-func (l *Life) Deliver(label string, f func()) { l.run(label, f) }
+func (l *Life) Deliver(label string, f func()) { l.do(step{label: label, run: f}) }
 
-func (l *Life) run(label string, f func()) {
+func (l *Life) do(s step) {
 	switch {
 	case l.ended:
 	case l.paused:
-		l.held = append(l.held, heldStep{label, f})
+		l.held = append(l.held, s)
 	default:
-		l.step(f)
+		l.play(s)
 		if l.Stepped != nil && !l.ended {
-			l.Stepped(label)
+			l.Stepped(s.label)
 		}
 	}
 }
 
-func (l *Life) step(f func()) {
+// play begins a step or goes on with it, up to its end or to where it yields.
+func (l *Life) play(s step) {
+	c := s.suspended
+	if c == nil {
+		c = l.w.take(s.run)
+	} else {
+		l.suspended = slices.DeleteFunc(l.suspended, func(o step) bool { return o.suspended == c })
+	}
 	if l.Panicked != nil {
 		defer func() {
 			if p := recover(); p != nil && !l.Panicked(p) {
@@ -85,7 +100,34 @@ func (l *Life) step(f func()) {
 			}
 		}()
 	}
-	f()
+	switch {
+	case l.w.run(c):
+		l.w.free(c)
+	case l.ended: // by this very step, before it yielded
+		c.stop()
+	default:
+		rest := step{label: s.label, suspended: c}
+		l.suspended = append(l.suspended, rest)
+		l.w.push(l.Delay(s.label), l, rest)
+	}
+}
+
+// Yield suspends the step of a life that is under way, as long as a step of its kind may wait for its turn; other steps
+// run meanwhile, those behind it in its queue excepted. Outside of a life's step it does nothing. REQUIRES: the step
+// holds no lock.
+func (l *Life) Yield() {
+	c := l.w.current
+	if c == nil {
+		return
+	}
+	if !c.yield(false) {
+		panic(ended{})
+	}
+}
+
+// Busy says whether a step of a label is suspended.
+func (l *Life) Busy(label string) bool {
+	return slices.ContainsFunc(l.suspended, func(s step) bool { return s.label == label })
 }
 
 // Queue runs steps one after another in the order they were posted.

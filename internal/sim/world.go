@@ -18,12 +18,17 @@ import (
 // World is simulated time and what happens in it.
 type World struct {
 	Rand *rand.Rand
+	// Entered, if not nil, is called on each goroutine that plays steps; what it returns is called when that ends.
+	Entered func() (left func())
 
 	now    time.Duration
 	events []event // a binary heap
 	serial uint64
 	hash   uint64
 	steps  uint64
+
+	current *coroutine // the step under way, if it is a life's
+	idle    []*coroutine
 }
 
 // NewWorld makes an empty world from a seed.
@@ -57,11 +62,13 @@ func (w *World) Note(what string) {
 func (w *World) mix(x uint64) { w.hash = (w.hash ^ x) * fnvPrime }
 
 // After runs f once d has passed. label goes into the hash.
-func (w *World) After(d time.Duration, label string, f func()) { w.push(d, label, nil, f) }
+func (w *World) After(d time.Duration, label string, f func()) {
+	w.push(d, nil, step{label: label, run: f})
+}
 
-func (w *World) push(d time.Duration, label string, l *Life, f func()) {
+func (w *World) push(d time.Duration, l *Life, s step) {
 	w.serial++
-	w.events = append(w.events, event{at: w.now + max(d, 0), serial: w.serial, label: label, life: l, run: f})
+	w.events = append(w.events, event{at: w.now + max(d, 0), serial: w.serial, life: l, step: s})
 	w.up(len(w.events) - 1)
 }
 
@@ -78,7 +85,7 @@ func (w *World) Step() bool {
 	if e.life == nil {
 		e.run()
 	} else {
-		e.life.run(e.label, e.run)
+		e.life.do(e.step)
 	}
 	return true
 }
@@ -116,9 +123,15 @@ func (w *World) Chance(p float64) bool { return w.Rand.Float64() < p }
 type event struct {
 	at     time.Duration
 	serial uint64
-	label  string
 	life   *Life // nil: nobody's
-	run    func()
+	step
+}
+
+// step is something to do, or to go on with.
+type step struct {
+	label     string
+	run       func()
+	suspended *coroutine // it was begun before
 }
 
 func (e *event) less(o *event) bool { return e.at < o.at || e.at == o.at && e.serial < o.serial }

@@ -13,9 +13,12 @@ import (
 	"github.com/locuskv/locus/raftstore"
 )
 
-type executor struct{ life *sim.Life }
+type executor struct {
+	n    *Node
+	life *sim.Life
+}
 
-var kindNames = [...]string{"raft", "eval", "read", "log", "apply", "disk"}
+var kindNames = [...]string{"raft", "eval", "read", "log", "apply", "disk", "call"}
 
 func (e executor) NewQueue(kind raftstore.QueueKind) raftstore.Queue {
 	return e.life.NewQueue(kindNames[kind])
@@ -23,6 +26,13 @@ func (e executor) NewQueue(kind raftstore.QueueKind) raftstore.Queue {
 
 func (e executor) Go(kind raftstore.QueueKind, step func()) {
 	e.life.After(e.life.Delay(kindNames[kind]), kindNames[kind], step)
+}
+
+// Yield suspends a step in its middle, now and then.
+func (e executor) Yield() {
+	if e.n.c.W.Chance(0.2) {
+		e.life.Yield()
+	}
 }
 
 type transport struct{ n *Node }

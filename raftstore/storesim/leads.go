@@ -52,16 +52,26 @@ func (r *run) leads(d *topology.Descriptor, store ids.StoreID) error {
 	if !leading() {
 		return fmt.Errorf("store %s can't be made the leaseholder of range %s: %s", store, d.ID, r.describe())
 	}
-	w.RunUntil(w.Now()+3*tickInterval, nil) // progress is of the last tick
+	// Progress is of the last tick, and a transfer that was asked for twice may still be under way.
+	w.RunUntil(w.Now()+10*time.Second, func() bool { return c.Violation != nil || agrees(target, d.ID) })
+	if c.Violation != nil || agrees(target, d.ID) {
+		return c.Violation
+	}
 	i, _ := target.Store.Range(d.ID)
-	if len(i.Progress) != len(i.Descriptor.Replicas) {
-		return fmt.Errorf("store %s leads range %s with %v; the descriptor is %s", store, d.ID, i.Progress, i.Descriptor)
+	return fmt.Errorf("store %s leads range %s with %v; the descriptor is %s", store, d.ID, i.Progress, i.Descriptor)
+}
+
+// agrees says whether a leaseholder's Raft configuration is its descriptor's.
+func agrees(n *Node, id ids.RangeID) bool {
+	i, ok := n.Store.Range(id)
+	if !ok || !i.Leaseholder || len(i.Progress) != len(i.Descriptor.Replicas) {
+		return false
 	}
 	for _, p := range i.Progress {
 		rep, ok := i.Descriptor.Replica(p.Replica)
 		if !ok || p.Learner != (rep.Role == topology.Learner) {
-			return fmt.Errorf("store %s leads range %s with %v; the descriptor is %s", store, d.ID, i.Progress, i.Descriptor)
+			return false
 		}
 	}
-	return nil
+	return true
 }

@@ -110,7 +110,7 @@ func (n *Node) open(life *sim.Life) (*raftstore.Store, error) {
 		Ident: n.ident(), Engine: n.eng, Log: l, Files: n.files, SnapshotDir: snapshotDir,
 		Clock: hlc.NewClock(n.wall, 0), Monotonic: n.clock.Monotonic, TickInterval: tickInterval,
 		Reads: n.c.reads, MaxClockDrift: leaseDrift, RowCacheBytes: n.c.rowCache,
-		Executor: executor{life}, Transport: &transport{n}, Evaluator: counter{}, Logger: n.c.logger,
+		Executor: executor{n, life}, Transport: &transport{n}, Evaluator: counter{}, Logger: n.c.logger,
 		Rand:    rand.New(rand.NewPCG(n.c.W.Rand.Uint64(), 1)),
 		OnFatal: func(err error) { n.failed(life, err) },
 		// Small bounds, so that a short run meets them.

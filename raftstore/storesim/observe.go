@@ -22,6 +22,7 @@ type watch struct {
 	lives   map[ids.RangeID]map[ids.ReplicaID]*replicaLife
 	newest  map[ids.RangeID]*topology.Descriptor
 	sorted  []*topology.Descriptor // newest, by start key; nil when it changed
+	changed bool                   // and whether that was looked at
 	applied map[ids.RangeID]map[ids.Index]appliedAt
 	seen    map[ids.StoreID]map[ids.RangeID]*view
 }
@@ -67,7 +68,8 @@ func newWatch(c *Cluster) *watch {
 // stepped looks at a store after one of its steps: where its counters say that it has applied or led something, and at
 // every tick. (To look after every step would cost a quarter of a run, and see no more.)
 func (x *watch) stepped(n *Node, kind string) {
-	if n.Store == nil {
+	// In the middle of a split a child stands beside its parent for a moment, as the parent was.
+	if n.Store == nil || n.life.Busy("apply") {
 		return
 	}
 	m := n.Store.Collect()
@@ -79,7 +81,8 @@ func (x *watch) stepped(n *Node, kind string) {
 	for _, r := range n.Store.Ranges() {
 		x.look(n, &r)
 	}
-	if x.sorted == nil {
+	if x.changed {
+		x.changed = false
 		if err := topology.CheckTiling(keys.Span{}, x.descriptors()); err != nil {
 			x.c.violate(fmt.Errorf("I3: %w", err))
 		}
@@ -151,7 +154,7 @@ func (x *watch) described(d *topology.Descriptor) {
 	if old := x.newest[d.ID]; old != nil && !d.Epoch.Newer(old.Epoch) {
 		return
 	}
-	x.newest[d.ID], x.sorted = d, nil
+	x.newest[d.ID], x.sorted, x.changed = d, nil, true
 }
 
 func (x *watch) descriptors() []*topology.Descriptor {

@@ -62,8 +62,11 @@ type Result struct {
 // each play a seed.
 func Run(o Options) (Result, error) {
 	o.setDefaults()
-	defer seedJitter(mrand.New(mrand.NewPCG(o.Seed, 7)))()
 	w := sim.NewWorld(o.Seed)
+	defer w.Close()
+	elections := mrand.New(mrand.NewPCG(o.Seed, 7))
+	w.Entered = func() func() { return seedJitter(elections) }
+	defer w.Entered()()
 	f := Faults{
 		Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Late: 0.002 * w.Rand.Float64(),
 		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond, Drift: maxDrift,
