@@ -152,6 +152,20 @@ func (e *FunctionError) Error() string {
 	return fmt.Sprintf("locus: function %q failed (%d): %s", e.Function, e.Code, e.Message)
 }
 
+// FuelError says which function used up its bound of CPU, and what that was; nothing it did remains.
+// errors.Is(err, ErrFuelExhausted) holds.
+type FuelError struct {
+	Function string
+	Bound    time.Duration
+}
+
+func (e *FuelError) Error() string {
+	return fmt.Sprintf("locus: function %q was stopped at its bound of time, %s", e.Function, e.Bound)
+}
+
+// Is makes the error one of ErrFuelExhausted.
+func (e *FuelError) Is(target error) bool { return target == ErrFuelExhausted }
+
 // FunctionNotFoundError names a function or version that a node does not have.
 type FunctionNotFoundError struct {
 	Name    string

@@ -124,6 +124,8 @@ func dataError(err error) *locuspb.Error {
 		return &locuspb.Error{
 			Code: uint32(CodeFunction), What: e.Function, FunctionCode: e.Code, Message: e.Message,
 		}
+	case *FuelError:
+		return &locuspb.Error{Code: uint32(CodeFuelExhausted), What: e.Function, Limit: int64(e.Bound)}
 	case *FunctionNotFoundError:
 		return &locuspb.Error{
 			Code: uint32(CodeFunctionNotFound), What: e.Name, Version: e.Version, Node: e.Node,
@@ -240,6 +242,9 @@ func FromProto(m *locuspb.Error) error { return fromProto(m, maxCauses) }
 func fromProto(m *locuspb.Error, causes int) error {
 	if m == nil {
 		return nil
+	}
+	if Code(m.Code) == CodeFuelExhausted && m.What != "" {
+		return &FuelError{Function: m.What, Bound: time.Duration(m.Limit)}
 	}
 	for _, s := range sentinels {
 		if Code(m.Code) == s.code {

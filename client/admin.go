@@ -63,6 +63,7 @@ type Status struct {
 	UnderReplicated uint64 // ranges with fewer voters than WantedReplicas
 	Unavailable     uint64 // ranges without a known leaseholder
 	LiveNodes       uint64
+	SuspectNodes    uint64 // silent for a while: about to be live again, or dead
 	DeadNodes       uint64
 	DriverAddress   string // of the node that runs the placement driver
 	Keyspaces       uint64
@@ -234,7 +235,7 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 	}
 	return Status{
 		ClusterID: m.ClusterId, NodeID: m.NodeId, Store: StoreID(m.StoreId), Version: m.Version, Ranges: m.Ranges,
-		UnderReplicated: m.Underreplicated, Unavailable: m.Unavailable, LiveNodes: m.LiveNodes, DeadNodes: m.DeadNodes,
+		UnderReplicated: m.Underreplicated, Unavailable: m.Unavailable, LiveNodes: m.LiveNodes, DeadNodes: m.DeadNodes, SuspectNodes: m.SuspectNodes,
 		DriverAddress: m.DriverAddress, Keyspaces: m.Keyspaces, WantedReplicas: m.WantedReplicas,
 	}, nil
 }

@@ -37,6 +37,8 @@ type (
 	LimitError = api.LimitError
 	// FunctionError is an error that a function returned on purpose, or a trap. Nothing it did remains.
 	FunctionError = api.FunctionError
+	// FuelError says which function used up which bound: errors.Is(err, ErrFuelExhausted) holds.
+	FuelError = api.FuelError
 	// FunctionNotFoundError names a function or version that a node does not have.
 	FunctionNotFoundError = api.FunctionNotFoundError
 	// InvalidArgumentError says what was wrong with a request.

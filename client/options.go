@@ -35,8 +35,8 @@ type RetryOptions struct {
 	// Min and Max are the first and the longest pause; pauses double in between and carry jitter. Defaults:
 	// 4 ms and 250 ms. A small Max finds a new leaseholder sooner and asks a failing cluster more often.
 	Min, Max time.Duration
-	// Attempt is how long one answer may take before another replica is asked; a function call gets four
-	// times as long, and each further attempt twice as long, up to eight times. Default: 3 s.
+	// Attempt is how long one answer may take before another replica is asked; each further attempt gets twice
+	// as long, up to 5 s or Attempt itself, and a function call four times as long. Default: 3 s.
 	Attempt time.Duration
 }
 

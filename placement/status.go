@@ -52,6 +52,7 @@ func (d *core) status() *locuspb.StatusResponse {
 		Unavailable:    uint64(t.holes),
 		LiveNodes:      uint64(d.cl.countNodes(Up)),
 		DeadNodes:      uint64(d.cl.countNodes(Dead)),
+		SuspectNodes:   uint64(d.cl.countNodes(Suspect)),
 		Keyspaces:      uint64(len(d.cat.spaces)),
 		WantedReplicas: uint64(min(d.o.Limits.Replicas, len(d.cl.nodes)-d.cl.countNodes(Dead))),
 	}

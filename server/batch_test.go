@@ -83,7 +83,7 @@ func TestAdmission(t *testing.T) {
 		for i := 0; i < len(pairs); i += 2 {
 			w.Mutations = append(w.Mutations, &locuspb.Mutation{Key: []byte(pairs[i]), Value: []byte(pairs[i+1])})
 		}
-		return &locuspb.Request{Op: &locuspb.Request_Write{Write: w}}
+		return &locuspb.Request{Session: &locuspb.Session{}, Op: &locuspb.Request_Write{Write: w}}
 	}
 	g := func(user string) string { return string(grouped.Encode([]byte(user))) }
 	dflt := func(user string) string { return string(defaultLayout.Encode([]byte(user))) }
@@ -95,8 +95,14 @@ func TestAdmission(t *testing.T) {
 	negative := put(dflt("a"), "v")
 	negative.GetWrite().Mutations[0].TtlMs = -1
 	call := func(function, key string, codec locuspb.Codec) *locuspb.Request {
-		return &locuspb.Request{Op: &locuspb.Request_Call{Call: &locuspb.CallRequest{Function: function, Key: []byte(key), Codec: codec, Argument: []byte("1")}}}
+		return &locuspb.Request{Session: &locuspb.Session{}, Op: &locuspb.Request_Call{Call: &locuspb.CallRequest{Function: function, Key: []byte(key), Codec: codec, Argument: []byte("1")}}}
 	}
+	stateless := func(r *locuspb.Request) *locuspb.Request {
+		r.Session = nil
+		return r
+	}
+	dry := call("count", dflt("a"), locuspb.Codec_JSON)
+	dry.GetCall().DryRun = true
 	get := func(key string) *locuspb.Request {
 		return &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: []byte(key)}}}
 	}
@@ -115,11 +121,14 @@ func TestAdmission(t *testing.T) {
 		{"one group", put(g("a/1"), "v", g("a/2"), "v"), 0},
 		{"a hashed key", put(string(hashed.Encode([]byte("a"))), "v"), 0},
 		{"a call", call("count", dflt("a"), json), 0},
+		{"a call that writes nothing, without a session", stateless(dry), 0},
 		{"a get", get(dflt("a")), 0},
 		{"a get of the system's", get(system), 0},
 		{"a scan", scan(dflt("a"), dflt("b")), 0},
 		{"a scan of a keyspace", scan(dflt(""), "\x00\x00\x00\x02"), 0},
 
+		{"a write without a session", stateless(put(dflt("a"), "v")), api.CodeInvalidArgument},
+		{"a call without a session", stateless(call("count", dflt("a"), json)), api.CodeInvalidArgument},
 		{"two keys are two groups", put(dflt("a"), "v", dflt("b"), "v"), api.CodeNotOneGroup},
 		{"two groups", put(g("a/1"), "v", g("b/1"), "v"), api.CodeNotOneGroup},
 		{"a condition elsewhere", condition, api.CodeNotOneGroup},
@@ -144,7 +153,7 @@ func TestAdmission(t *testing.T) {
 		{"a scan of everything", scan("", ""), api.CodeInvalidArgument},
 		{"the system's keys", put("\x00\x00\x00\x00a", "v"), api.CodePermission},
 		{"a call on the system's keys", call("count", "\x00\x00\x00\x00a", json), api.CodePermission},
-		{"deleting a span", &locuspb.Request{Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{DeleteSpan: true}}}, api.CodePermission},
+		{"deleting a span", &locuspb.Request{Session: &locuspb.Session{}, Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{DeleteSpan: true}}}, api.CodePermission},
 		{"an unknown function", call("nothing", dflt("a"), json), api.CodeFunctionNotFound},
 		{"a function of another codec", call("count", dflt("a"), raw), api.CodeInvalidArgument},
 		{"a range function as a call", call("rows", dflt("a"), json), api.CodeInvalidArgument},
@@ -176,7 +185,7 @@ func TestKeyspaceIsFetched(t *testing.T) {
 		d.cmap.AddKeyspaces([]*locuspb.Keyspace{{Name: "new", Id: 9}})
 		return nil
 	}
-	resp := ask(t, d, fromClient, &locuspb.Request{Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{
+	resp := ask(t, d, fromClient, &locuspb.Request{Session: &locuspb.Session{}, Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{
 		Mutations: []*locuspb.Mutation{{Key: []byte("\x00\x00\x00\x09a")}},
 	}}})
 	require.Nil(t, resp.Error)

@@ -65,6 +65,9 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 		d.store.Do(req, finish)
 	case *locuspb.Request_Write:
 		d.admit(ctx, finish, func(ctx context.Context, wait bool) (bool, error) {
+			if req.Session == nil {
+				return false, errNoSession
+			}
 			return d.admitWrite(ctx, op.Write, from, wait)
 		}, func() { d.store.Do(req, finish) })
 	case *locuspb.Request_Call:
@@ -73,7 +76,7 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 			return
 		}
 		d.admit(ctx, finish, func(ctx context.Context, wait bool) (bool, error) {
-			return d.admitCall(ctx, op.Call, wait)
+			return d.admitCall(ctx, op.Call, req.Session != nil, wait)
 		}, func() { d.store.Do(req, finish) })
 	default:
 		finish(failed(&api.InvalidArgumentError{Reason: "the request names no operation"}))
@@ -224,8 +227,12 @@ func checkKey(l keys.Layout, group keys.Span, key []byte) error {
 	return nil
 }
 
+// errNoSession refuses a command that could take effect twice: its sender would repeat it when the answer is
+// lost, and nobody could know it again (promise P4).
+var errNoSession = &api.InvalidArgumentError{Reason: "a command that writes needs a session"}
+
 // admitCall has the function ready and pins its version, so that the sequencer runs what was checked.
-func (d *dispatcher) admitCall(ctx context.Context, call *locuspb.CallRequest, wait bool) (ready bool, err error) {
+func (d *dispatcher) admitCall(ctx context.Context, call *locuspb.CallRequest, session, wait bool) (ready bool, err error) {
 	l, ready, err := d.layout(ctx, call.Key, wait)
 	if err != nil || !ready {
 		return false, err
@@ -247,6 +254,9 @@ func (d *dispatcher) admitCall(ctx context.Context, call *locuspb.CallRequest, w
 	}
 	if err := udf.CheckCall(f.runnable, udf.KindReadWrite, udf.Codec(call.Codec)); err != nil {
 		return false, err
+	}
+	if !session && !call.DryRun && f.runnable.Kind() == udf.KindReadWrite {
+		return false, errNoSession
 	}
 	call.Version = f.version
 	return true, nil

@@ -29,7 +29,7 @@
 //
 //  1. not ready any more; leases are handed to other voters, for at most 2 s.
 //  2. the office closes, heartbeats end, gossip says that the node leaves.
-//  3. gRPC takes no more; requests under way have 2 s.
+//  3. gRPC takes no more; requests under way have 2 s, range functions until they notice.
 //  4. the transport closes, ticks end, the store takes its last checkpoint.
 //  5. HTTP ends, so that a stop can be watched.
 //  6. workers, runtime, connections, engine, log and the directory's lock, in this order.

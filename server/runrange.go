@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locuskv/locus/api"
@@ -23,6 +25,31 @@ type rangeRunner struct {
 	dispatcher *dispatcher // for layouts
 	// slots bound how many ranges are worked on at a time: functions are CPU, and so is everything else here.
 	slots chan struct{}
+
+	mu struct {
+		sync.Mutex
+		closed bool
+	}
+	active sync.WaitGroup // requests at work; they may have a view open
+}
+
+// begin is false when the node is stopping; else active.Done follows.
+func (r *rangeRunner) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.mu.closed {
+		r.active.Add(1)
+	}
+	return !r.mu.closed
+}
+
+// close refuses new requests and waits for those at work, so that the engine is not closed under a view.
+// REQUIRES: their contexts have ended. A native function that does not look at its own is waited for.
+func (r *rangeRunner) close() {
+	r.mu.Lock()
+	r.mu.closed = true
+	r.mu.Unlock()
+	r.active.Wait()
 }
 
 func newRangeRunner(s store, clock *hlc.Clock, f *functions, d *dispatcher) *rangeRunner {
@@ -40,6 +67,10 @@ func (r *rangeRunner) run(ctx context.Context, req *locuspb.RunRangeRequest) *lo
 }
 
 func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	if !r.begin() {
+		return nil, &api.RetryError{Reason: "the node is stopping"}
+	}
+	defer r.active.Done()
 	// The timestamp comes from other leaseholders' clocks; this one must be past it to serve it.
 	if err := r.clock.Update(hlc.Timestamp(max(req.Clock, req.Timestamp))); err != nil {
 		return nil, err
@@ -135,19 +166,23 @@ func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest) (rafts
 		err  error
 	}
 	ch := make(chan opened, 1)
+	var settled atomic.Bool // by the view's coming, or by the caller's going
 	s.OpenView(ids.RangeID(req.RangeId), req.BoundsEpoch, hlc.Timestamp(req.Timestamp), func(v raftstore.View, err error) {
-		ch <- opened{v, err}
+		if settled.CompareAndSwap(false, true) {
+			ch <- opened{v, err}
+		} else if err == nil {
+			v.Close()
+		}
 	})
 	select {
 	case o := <-ch:
 		return o.view, o.err
 	case <-ctx.Done():
-		go func() {
-			if o := <-ch; o.err == nil {
-				o.view.Close()
-			}
-		}()
-		return nil, ctx.Err()
+		if settled.CompareAndSwap(false, true) {
+			return nil, ctx.Err()
+		}
+		o := <-ch
+		return o.view, o.err
 	}
 }
 

@@ -133,6 +133,7 @@ func (n *Node) endRequests(ctx context.Context) {
 		break
 	}
 	n.grpc.Stop()
+	n.runner.close() // whose contexts ended with the streams; they hold views of the engine
 }
 
 // closeStore takes the last checkpoint and ends the store's workers.

@@ -87,6 +87,7 @@ func crash(t testing.TB, n *Node) {
 	t.Helper()
 	n.stopOnce.Do(func() {
 		n.grpc.Stop()
+		n.runner.close() // a kill needs no such thing: it closes no engine
 		n.raft.Close()
 		n.ticking()
 		n.executor.Close()
@@ -94,8 +95,8 @@ func crash(t testing.TB, n *Node) {
 		_ = n.gossip.Abort()
 		_ = n.http.Close()
 		n.wg.Wait()
+		defer close(n.stopped) // also if this fails, or the node's cleanup waits for ever
 		require.NoError(t, n.closeFiles())
-		close(n.stopped)
 	})
 }
 

@@ -137,7 +137,7 @@ func TestStatusAndNodes(t *testing.T) {
 	env := node(t)
 	a := cli(t, env, "status", "--wait")
 	require.Zero(t, a.code, a.err)
-	require.Contains(t, a.out, "state      healthy\nnodes      1 live, 0 dead\n")
+	require.Contains(t, a.out, "state      healthy\nnodes      1 live, 0 suspect, 0 dead\n")
 	var st struct {
 		Healthy    bool
 		Live_Nodes uint64

@@ -71,6 +71,7 @@ func newRoot(s *shell) *cobra.Command {
 		Long: "Locus is a distributed ordered key-value store that runs functions where the data lives.\n" +
 			"Begin with \"locus demo\", or with \"locus start --insecure\" and \"locus put hello world\".",
 		Example:       "  locus demo\n  locus start --insecure\n  locus put greeting hello && locus get greeting",
+		Version:       version().line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -79,6 +80,7 @@ func newRoot(s *shell) *cobra.Command {
 			return s.settle(cmd)
 		},
 	}
+	root.SetVersionTemplate("locus {{.Version}}\n")
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)

@@ -18,6 +18,7 @@ type statusJSON struct {
 	Cluster         string `json:"cluster"`
 	Healthy         bool   `json:"healthy"`
 	LiveNodes       uint64 `json:"live_nodes"`
+	SuspectNodes    uint64 `json:"suspect_nodes"`
 	DeadNodes       uint64 `json:"dead_nodes"`
 	Keyspaces       uint64 `json:"keyspaces"`
 	Ranges          uint64 `json:"ranges"`
@@ -34,7 +35,7 @@ func (s *shell) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "status", Short: "Print the state of the cluster",
 		Long: "Print the state of the cluster. With --wait, first wait until every range has min(3, live nodes) replicas and\n" +
-			"a leaseholder, and for a node to answer at all, for up to --timeout.",
+			"a leaseholder, for every node to be live or dead, and for a node to answer at all, for up to --timeout.",
 		Example: "  locus status\n  locus status --wait --timeout 1m\n  locus status --output json",
 		Args:    exactly(0),
 	}
@@ -64,7 +65,8 @@ func (s *shell) statusCommand() *cobra.Command {
 func (s *shell) printStatus(st client.Status) error {
 	if s.json() {
 		return output.JSON(s.out, statusJSON{
-			Cluster: st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, DeadNodes: st.DeadNodes,
+			Cluster: st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, SuspectNodes: st.SuspectNodes,
+			DeadNodes: st.DeadNodes,
 			Keyspaces: st.Keyspaces, Ranges: st.Ranges, WantedReplicas: st.WantedReplicas,
 			UnderReplicated: st.UnderReplicated, Unavailable: st.Unavailable, Driver: st.DriverAddress,
 			AnsweredBy: st.NodeID, Version: st.Version,
@@ -76,11 +78,11 @@ func (s *shell) printStatus(st client.Status) error {
 	}
 	_, err := fmt.Fprintf(s.out, `cluster    %s
 state      %s
-nodes      %d live, %d dead
+nodes      %d live, %d suspect, %d dead
 keyspaces  %d
 ranges     %d, %d replicas each wanted, %d with fewer, %d unavailable
 driver     %s
-`, st.ClusterID, health, st.LiveNodes, st.DeadNodes, st.Keyspaces, st.Ranges, st.WantedReplicas, st.UnderReplicated,
+`, st.ClusterID, health, st.LiveNodes, st.SuspectNodes, st.DeadNodes, st.Keyspaces, st.Ranges, st.WantedReplicas, st.UnderReplicated,
 		st.Unavailable, st.DriverAddress)
 	return err
 }

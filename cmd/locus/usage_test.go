@@ -128,6 +128,7 @@ func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	a := cli(t, nil, "version")
+	require.Equal(t, a.out, cli(t, nil, "--version").out)
 	require.Zero(t, a.code)
 	require.Regexp(t, `^locus \S+ go\S+ \w+/\w+\n$`, a.out)
 	require.Contains(t, cli(t, nil, "version", "-o", "json").out, `"version": `)

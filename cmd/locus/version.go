@@ -45,6 +45,9 @@ func version() versionJSON {
 	return v
 }
 
+// line is the version for people, as --version prints it too.
+func (v versionJSON) line() string { return v.Version + " " + v.Go + " " + v.OS + "/" + v.Arch }
+
 func (s *shell) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print what this binary is",
@@ -54,7 +57,7 @@ func (s *shell) versionCommand() *cobra.Command {
 			if s.json() {
 				return output.JSON(s.out, v)
 			}
-			_, err := fmt.Fprintf(s.out, "locus %s %s %s/%s\n", v.Version, v.Go, v.OS, v.Arch)
+			_, err := fmt.Fprintf(s.out, "locus %s\n", v.line())
 			return err
 		},
 	}

@@ -208,3 +208,20 @@ func FuzzAnswers(f *testing.F) {
 		require.Equal(t, 5, done+len(e.Done))
 	})
 }
+
+func TestAttemptTimeouts(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	write, call := &op{tmpl: put([]byte("k"))}, &op{tmpl: &locuspb.Request{Op: &locuspb.Request_Call{}}}
+	for first, want := range map[time.Duration][]time.Duration{
+		0:        {3 * s, 5 * s, 5 * s, 5 * s, 5 * s},
+		100 * ms: {100 * ms, 200 * ms, 400 * ms, 800 * ms, 800 * ms},
+		8 * s:    {8 * s, 8 * s, 8 * s, 8 * s, 8 * s},
+	} {
+		c := New(Options{Rand: rand.New(rand.NewPCG(1, 1)), AttemptTimeout: first})
+		for i, d := range want {
+			write.timeouts, call.timeouts = uint8(i), uint8(i)
+			require.Equal(t, d, c.attemptTimeout(write), "first %s, after %d", first, i)
+			require.Equal(t, 4*d, c.attemptTimeout(call))
+		}
+	}
+}

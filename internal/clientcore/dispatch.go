@@ -241,14 +241,20 @@ func (c *Core) send(o *op, s *store) {
 	c.out.Sends = append(c.out.Sends, Send{Store: s.id, Request: o.message(max(c.token, o.token), timeout), op: o})
 }
 
-// attemptTimeout doubles with each attempt that got no answer: a cluster that is slow for the load it has
-// must not get the load twice.
+// longestAttempt bounds what attemptTimeout comes to. A store that is cut off answers nothing at all, and while
+// one attempt waits for it no other replica is asked: waiting longer than an election and a lease take together
+// (about 4 s by default) is time in which another leaseholder could have answered.
+const longestAttempt = 5 * time.Second
+
+// attemptTimeout doubles once an attempt got no answer, up to longestAttempt: a cluster that is slow for the load
+// it has must not get the load twice. Calls of functions have four times as long.
 func (c *Core) attemptTimeout(o *op) time.Duration {
 	d := c.o.AttemptTimeout
+	d = min(d<<min(o.timeouts, 3), max(d, longestAttempt))
 	if _, call := o.tmpl.Op.(*locuspb.Request_Call); call {
 		d *= 4
 	}
-	return d << min(o.timeouts, 3)
+	return d
 }
 
 // wait puts an operation off until its next attempt.

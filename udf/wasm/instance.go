@@ -170,7 +170,7 @@ func (i *instance) stopped(ctx context.Context, err error, timeout time.Duration
 		if cause := ctx.Err(); cause != nil {
 			return cause
 		}
-		return fmt.Errorf("function %q was stopped at its bound of time, %s: %w", i.f.name, timeout, api.ErrFuelExhausted)
+		return &api.FuelError{Function: i.f.name, Bound: timeout}
 	default:
 		crashed.Message = fmt.Sprintf("it exited with status %d", exit.ExitCode())
 	}

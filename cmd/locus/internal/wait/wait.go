@@ -28,7 +28,8 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Cause }
 
-// IsHealthy says whether every range has its replicas and a leaseholder.
+// IsHealthy says whether every range has its replicas and a leaseholder, and it is known of every node whether it
+// lives.
 func IsHealthy(s client.Status) bool { return Missing(s) == "" }
 
 // Missing says what a cluster lacks; nothing when it is healthy.
@@ -36,6 +37,9 @@ func Missing(s client.Status) string {
 	var out []string
 	if s.Ranges == 0 {
 		out = append(out, "no ranges are known yet")
+	}
+	if s.SuspectNodes > 0 {
+		out = append(out, fmt.Sprintf("%d of %d nodes silent for a while", s.SuspectNodes, s.LiveNodes+s.SuspectNodes+s.DeadNodes))
 	}
 	if s.UnderReplicated > 0 {
 		out = append(out, fmt.Sprintf("%d of %d ranges have fewer than %d replicas", s.UnderReplicated, s.Ranges, s.WantedReplicas))

@@ -32,6 +32,7 @@ func TestMissing(t *testing.T) {
 		"":                        healthy,
 		"no ranges are known yet": {},
 		"1 of 3 ranges have fewer than 3 replicas":                                    {Ranges: 3, WantedReplicas: 3, UnderReplicated: 1},
+		"1 of 3 nodes silent for a while":                                             {Ranges: 3, LiveNodes: 2, SuspectNodes: 1},
 		"2 of 3 ranges have no leaseholder":                                           {Ranges: 3, Unavailable: 2},
 		"1 of 4 ranges have fewer than 2 replicas, 1 of 4 ranges have no leaseholder": {Ranges: 4, WantedReplicas: 2, UnderReplicated: 1, Unavailable: 1},
 	} {
