@@ -57,6 +57,7 @@ type replicaState struct {
 	// reserved is the span that an uninitialized replica was told it will have.
 	reserved keys.Span
 	applied  appliedState
+	measured measured
 	visible  ids.Seq // applied.Index and all before it are visible at this sequence
 	// gen is the lineage of applied state for the row cache: another one whenever data is replaced without entries.
 	gen      uint64
@@ -133,7 +134,8 @@ func (r *Replica) notLeaseholder() error {
 }
 
 func (s *replicaState) route() api.Route {
-	rt := api.Route{Descriptor: s.desc, Term: s.term, Bytes: s.applied.Bytes, Records: s.applied.Records}
+	bytes, records := s.size()
+	rt := api.Route{Descriptor: s.desc, Term: s.term, Bytes: bytes, Records: records}
 	if lead, ok := s.desc.Replica(s.leader); ok {
 		rt.Leaseholder = lead.Store
 	}
@@ -146,9 +148,10 @@ func (r *Replica) info() (RangeInfo, bool) {
 	if s.desc == nil || s.gone {
 		return RangeInfo{}, false
 	}
+	bytes, records := s.size()
 	i := RangeInfo{
 		Descriptor: s.desc, Replica: r.self, Term: s.term, Leaseholder: s.leaseholder,
-		Applied: s.applied.Index, LastIndex: s.lastIndex, Bytes: s.applied.Bytes, Records: s.applied.Records, Closed: s.applied.Closed,
+		Applied: s.applied.Index, LastIndex: s.lastIndex, Bytes: bytes, Records: records, Closed: s.applied.Closed,
 	}
 	if lead, ok := s.desc.Replica(s.leader); ok {
 		i.Leader = lead.Store
