@@ -289,7 +289,7 @@ func (cl *Client) send(s clientcore.Send) {
 	if !ok {
 		return // the attempt's own timeout notices
 	}
-	if c.W.Chance(0.003) {
+	if c.W.Chance(0.01) {
 		d += c.W.Between(2*time.Second, 12*time.Second) // overtaken by its retries
 	}
 	c.W.After(d, "request", func() {
@@ -306,8 +306,8 @@ func (cl *Client) do(n *Node, req *locuspb.Request) {
 	c := cl.c
 	n.Store.Do(req, func(resp *locuspb.Response) {
 		d, ok := c.latency(n.ID, 0)
-		if !ok {
-			return
+		if !ok || c.W.Chance(0.02) {
+			return // what was done is done again, perhaps by another range
 		}
 		clock := uint64(hlc.FromTime(n.wall()))
 		answer := proto.Clone(resp).(*locuspb.Response)

@@ -156,8 +156,8 @@ func (c *Cluster) Routes() *locuspb.RoutesResponse {
 // Descriptors are the newest that any store has had, by start key.
 func (c *Cluster) Descriptors() []*topology.Descriptor { return c.watch.descriptors() }
 
-// whole says whether every range has at least three voters and no replica on a store that is lost, or about to be: then
-// one more store may be.
+// whole says whether every range has at least three voters, all of them there, and none on a store that is about to be
+// lost: then one store may be.
 func (c *Cluster) whole() bool {
 	for _, n := range c.Nodes {
 		if !n.lost && n.flipped() {
@@ -169,7 +169,12 @@ func (c *Cluster) whole() bool {
 			return false
 		}
 		for _, rep := range d.Replicas {
-			if c.node(rep.Store).lost {
+			n := c.node(rep.Store)
+			if !n.Up() {
+				return false
+			}
+			// A split's child is nowhere where its parent lags: such a replica does not vote.
+			if i, ok := n.Store.Range(d.ID); !ok || i.Replica != rep.ID {
 				return false
 			}
 		}

@@ -30,6 +30,9 @@ func (r *run) drive() {
 	})
 }
 
+// maxRanges bounds the splits of a run.
+const maxRanges = 11
+
 func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
 	w := r.c.W
 	op := &locuspb.Operator{RangeId: uint64(d.ID), ConfEpoch: d.Epoch.Conf, BoundsEpoch: d.Epoch.Bounds}
@@ -79,8 +82,10 @@ func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
 	case r.chaos && w.Chance(0.01):
 		op.Step = &locuspb.Operator_Transfer{Transfer: &locuspb.TransferLease{StoreId: uint64(voters[w.Rand.IntN(len(voters))].Store)}}
 		r.c.Stats.Transfers++
-	case r.chaos && d.ID != ids.SystemRange && len(r.c.Descriptors()) < 8 && w.Chance(0.02):
-		key := r.keys[w.Rand.IntN(len(r.keys))]
+	case r.chaos && lost == 0 && d.ID != ids.SystemRange && len(r.c.Descriptors()) < maxRanges && w.Chance(0.004):
+		// Seldom, so that there are ranges to split for as long as clients write to them.
+		points := r.clients[0].allKeys()
+		key := points[w.Rand.IntN(len(points))]
 		if !d.Span.Contains(key) || bytes.Equal(key, d.Span.Start) {
 			return nil
 		}
