@@ -61,7 +61,7 @@ var mutations = []mutation{
 		{"operators.go", "ID: n.NextReplica, Role: topology.Learner", "ID: n.Replicas[len(n.Replicas)-1].ID + 1, Role: topology.Learner"},
 	}},
 	{name: "reads at the engine's newest sequence (D1)", seeds: 20, edits: []edit{
-		{"read.go", "v.seq, v.rows = r.store.holds.acquire(s.visible), s.rowsAt(published)", "v.seq, _ = r.store.holds.acquire(r.store.engine.MaxSeq()), published"},
+		{"read.go", "v.seq, v.rows, v.count = r.store.holds.acquire(s.visible), s.rowsAt(published), s.applied.Count", "v.seq, v.count, _ = r.store.holds.acquire(r.store.engine.MaxSeq()), s.applied.Count, published"},
 	}},
 	{name: "a child begins without its parent's clock (C1)", seeds: 20, edits: []edit{
 		{"split.go", "TS: o.entry.TS, Closed: o.entry.TS,\n", "\n"},
