@@ -42,6 +42,15 @@ func ExampleFunc_Call_group() {
 	// true
 }
 
+// A call that takes long need not hold up the other writes of its range.
+func ExampleOptimistic() {
+	_, db := startNode()
+	counter := client.NewFunc[int64, int64]("counter")
+	sum := must(counter.Call(ctx, db.Keyspace("default").Key([]byte("slow")), 5, client.Optimistic()))
+	fmt.Println(sum)
+	// Output: 5
+}
+
 func ExampleFunc_Do() {
 	_, db := startNode()
 	ks := db.Keyspace("default")

@@ -74,8 +74,8 @@ func NewFunc[In, Out any](name string, opts ...FuncOption) Func[In, Out] {
 type CallOption interface{ applyCall(*callOptions) }
 
 type callOptions struct {
-	dryRun bool
-	id     *RequestID
+	dryRun, optimistic bool
+	id                 *RequestID
 }
 
 type dryRun struct{}
@@ -84,6 +84,17 @@ func (dryRun) applyCall(o *callOptions) { o.dryRun = true }
 
 // DryRun runs the function and drops what it wrote.
 func DryRun() CallOption { return dryRun{} }
+
+type optimistic struct{}
+
+func (optimistic) applyCall(o *callOptions) { o.optimistic = true }
+
+// Optimistic runs the function on a snapshot of its key or group, beside other writes of the range, instead of among
+// them, where all of them wait for it. If anything that it read has been written meanwhile it runs again, up to 10
+// times, after which the call waits and begins anew until its context ends. It is for calls that take long (up to
+// 10 s each) on keys that few write to; one run may read 20,000 records. Atomic and exactly once as any call; the time
+// that the function sees is its snapshot's.
+func Optimistic() CallOption { return optimistic{} }
 
 func (o RequestIDOption) applyCall(c *callOptions) { c.id = &o.id }
 
@@ -131,7 +142,7 @@ func doCall(ctx context.Context, t Target, req *locuspb.CallRequest, opts []Call
 			f.applyCall(&o)
 		}
 	}
-	req.DryRun = o.dryRun
+	req.DryRun, req.Optimistic = o.dryRun, o.optimistic
 	if req.Function == "" {
 		return nil, &InvalidArgumentError{Reason: "the function has no name"}
 	}
@@ -149,7 +160,7 @@ func doCall(ctx context.Context, t Target, req *locuspb.CallRequest, opts []Call
 	err := ks.twice(ctx, func(l *keys.Layout) (err error) {
 		c := &locuspb.CallRequest{
 			Key: l.Encode(key), Function: req.Function, Version: req.Version, Argument: req.Argument,
-			Codec: req.Codec, DryRun: req.DryRun,
+			Codec: req.Codec, DryRun: req.DryRun, Optimistic: req.Optimistic,
 		}
 		resp, err = db.run(ctx, ks, &locuspb.Request{Op: &locuspb.Request_Call{Call: c}}, o.id)
 		return err

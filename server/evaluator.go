@@ -17,7 +17,10 @@ import (
 // that wait for an instance, and for native ones that listen to their context.
 const callLimit = 500 * time.Millisecond
 
-// evaluator runs calls on the sequencers of ranges.
+// optimisticLimit bounds one run of a call in optimistic mode, which nobody but its caller waits for.
+const optimisticLimit = 10 * time.Second
+
+// evaluator runs calls: on the sequencers of ranges, and in optimistic mode beside them.
 type evaluator struct {
 	functions *functions
 	cmap      *clustermap.Map
@@ -42,7 +45,11 @@ func (e *evaluator) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locus
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, limit := context.Background(), callLimit
+	if call.Optimistic {
+		ctx, limit = udf.Optimistic(ctx), optimisticLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	view := &groupTx{tx: tx, layout: l, group: l.GroupSpanOf(call.Key)}
 	info := udf.Info{ID: udf.CallID(tx.CallID()), Timestamp: udf.Timestamp(tx.Timestamp()), Key: user}

@@ -136,6 +136,7 @@ func (s *shell) functionCall() *cobra.Command {
 		f   functionFlags
 		key string
 		dry bool
+		opt bool
 	)
 	c := &cobra.Command{
 		Use: "call NAME [ARG]", Short: "Call a function, on no key or on one",
@@ -147,12 +148,16 @@ func (s *shell) functionCall() *cobra.Command {
 	f.register(c)
 	c.Flags().StringVar(&key, "key", "", "the key, in --keyspace, that the function is called on")
 	c.Flags().BoolVar(&dry, "dry-run", false, "drop what the function writes")
+	c.Flags().BoolVar(&opt, "optimistic", false, "run beside other writes, and again if they wrote what it read: for calls that take long")
 	c.RunE = s.short(func(args []string) (talk, error) {
 		argument, err1 := f.argument(args[1:])
 		k, err2 := s.keys().Parse(key)
 		var opts []client.CallOption
 		if dry {
 			opts = append(opts, client.DryRun())
+		}
+		if opt {
+			opts = append(opts, client.Optimistic())
 		}
 		return func(ctx context.Context, db *client.DB) error {
 			var target client.Target = db

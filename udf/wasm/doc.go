@@ -15,8 +15,8 @@
 //     so is the time of every entry into a guest: api.ErrFuelExhausted says that it was used up.
 //   - A trap, an exit, or a time-out discards the instance. An instance serves one call or one accumulator
 //     at a time, and a range run begins with a fresh accumulator.
-//   - No more than Options.Workers guests run at once on a node, so that they never take every processor
-//     from what keeps the cluster alive.
+//   - No more than Options.Workers guests run at once on a node, and as many more in optimistic mode, so that they never
+//     keep every processor from what keeps the cluster alive for longer than a guest takes to look at its bound.
 //
 // What it never does: it shares no instance between functions, runs no start section, and never holds a
 // worker while it waits for an instance, nor while an accumulator waits for its next batch. The time bound

@@ -65,7 +65,10 @@ func (f *Function) run(ctx context.Context, as udf.Kind, e env, codec udf.Codec,
 	defer f.pool.put(i)
 	var out udf.Outcome
 	bound := f.runtime.options.CallTimeout
-	if as == udf.KindReadWrite {
+	switch {
+	case udf.IsOptimistic(ctx):
+		bound = f.runtime.options.OptimisticTimeout
+	case as == udf.KindReadWrite:
 		bound = f.runtime.options.WriteTimeout
 	}
 	out.Fuel, err = i.enter(ctx, e, bound, func(ctx context.Context) error {

@@ -121,6 +121,30 @@ func TestWriteBound(t *testing.T) {
 	require.ErrorContains(t, err, "20ms")
 }
 
+// TestOptimisticCalls have a longer bound, and keep no worker from others while they use it.
+func TestOptimisticCalls(t *testing.T) {
+	r := newRuntime(t, Options{Workers: 1, WriteTimeout: time.Millisecond, OptimisticTimeout: time.Hour})
+	spinning, stop := context.WithCancel(udf.Optimistic(ctx))
+	ended := make(chan error)
+	f := hostile(t, r, "pure")
+	go func() {
+		_, err := f.CallWrite(spinning, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("s"))
+		ended <- err
+	}()
+	for len(r.patient) == 0 {
+		runtime.Gosched()
+	}
+	_, err := f.CallPure(ctx, udf.CodecRaw, []byte("=x"))
+	require.NoError(t, err, "a pure call beside it")
+	select {
+	case err := <-ended:
+		t.Fatal("ended before it was stopped:", err)
+	default:
+	}
+	stop()
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
 // TestTimeBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
 // does not wait for it.
 func TestTimeBound(t *testing.T) {

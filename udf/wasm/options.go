@@ -21,6 +21,8 @@ type Options struct {
 	// WriteTimeout bounds a call on a key (CallWrite), for which every other write of the range waits. Default
 	// 200 ms, or CallTimeout if that is less.
 	WriteTimeout time.Duration
+	// OptimisticTimeout bounds a call on a key in optimistic mode, for which nobody waits. Default 10 s.
+	OptimisticTimeout time.Duration
 	// MaxInstances bounds the instances of one module, and so how many of its calls and accumulators can be
 	// under way. Others wait. Default 4.
 	MaxInstances int
@@ -41,7 +43,7 @@ func (o Options) Validate() error {
 		name  string
 		value int64
 	}{
-		{"MaxModuleBytes", int64(o.MaxModuleBytes)}, {"CallTimeout", int64(o.CallTimeout)}, {"WriteTimeout", int64(o.WriteTimeout)}, {"MaxInstances", int64(o.MaxInstances)},
+		{"MaxModuleBytes", int64(o.MaxModuleBytes)}, {"CallTimeout", int64(o.CallTimeout)}, {"WriteTimeout", int64(o.WriteTimeout)}, {"OptimisticTimeout", int64(o.OptimisticTimeout)}, {"MaxInstances", int64(o.MaxInstances)},
 		{"Workers", int64(o.Workers)}, {"MaxResultBytes", int64(o.MaxResultBytes)}, {"MaxWriteBytes", int64(o.MaxWriteBytes)},
 	} {
 		if f.value < 0 {
@@ -58,6 +60,7 @@ func (o Options) withDefaults() Options {
 	set(&o.MemoryLimitPages, 256)
 	set(&o.MaxModuleBytes, 8<<20)
 	set(&o.CallTimeout, time.Second)
+	set(&o.OptimisticTimeout, 10*time.Second)
 	set(&o.WriteTimeout, min(o.CallTimeout, 200*time.Millisecond))
 	set(&o.MaxInstances, 4)
 	set(&o.Workers, max(1, runtime.NumCPU()-1))

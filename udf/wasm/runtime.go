@@ -18,8 +18,9 @@ type Runtime struct {
 	options Options
 	wazero  wazero.Runtime
 	cache   wazero.CompilationCache // nil without a CacheDir
-	// workers has a token for each guest that runs.
-	workers chan struct{}
+	// workers has a token for each guest that runs; patient for each in optimistic mode, which may run for seconds and must
+	// not keep others from their turn.
+	workers, patient chan struct{}
 }
 
 // NewRuntime makes a runtime with wazero's compiler, or its interpreter on a machine that the compiler
@@ -32,7 +33,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 	// No V3 features: what a module may use is what restrict knows to bound.
 	config := wazero.NewRuntimeConfig().WithCoreFeatures(wasm.CoreFeaturesV2).
 		WithCloseOnContextDone(true).WithMemoryLimitPages(o.MemoryLimitPages).WithMemoryCapacityFromMax(true)
-	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers)}
+	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers)}
 	if o.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
 		if err != nil {
@@ -69,9 +70,13 @@ func (r *Runtime) work(ctx context.Context) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	workers := r.workers
+	if udf.IsOptimistic(ctx) {
+		workers = r.patient
+	}
 	select {
-	case r.workers <- struct{}{}:
-		return func() { <-r.workers }, nil
+	case workers <- struct{}{}:
+		return func() { <-workers }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
