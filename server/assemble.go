@@ -33,7 +33,7 @@ func (n *Node) assemble(context.Context) error {
 		return err
 	}
 	n.clock = hlc.NewClock(time.Now, n.o.MaxClockOffset)
-	n.pool = rpc.NewPool(append(rpc.DialOptions(creds.client), rpc.Identify(n.ident.ClusterID)...)...)
+	n.pool = rpc.NewPool(append(n.o.dialOptions(creds), rpc.Identify(n.ident.ClusterID)...)...)
 	n.peers = &peers{self: n.ident.StoreID, clock: n.clock, pool: n.pool, cmap: n.cmap, local: n, hint: n.gossipAddressOf}
 	n.raft = transport.New(transport.Options{
 		ClusterID: n.ident.ClusterID, Self: n.ident.StoreID, Dialer: n.peers, Clock: n.clock, Logger: n.log,

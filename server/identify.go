@@ -184,7 +184,7 @@ func (n *Node) askToJoin(ctx context.Context, req *locuspb.JoinRequest) (*locusp
 	if err != nil {
 		return nil, err
 	}
-	pool := rpc.NewPool(rpc.DialOptions(creds.client)...)
+	pool := rpc.NewPool(n.o.dialOptions(creds)...)
 	defer pool.Close()
 	var last error
 	for _, address := range n.o.Join {

@@ -14,10 +14,12 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/locuskv/locus/raftstore"
+	"github.com/locuskv/locus/server/rpc"
 	"github.com/locuskv/locus/udf"
 )
 
@@ -42,6 +44,9 @@ type Options struct {
 	Listen string
 	// Advertise is the host or host:port under which others reach this node. Default: where it listens.
 	Advertise string
+	// DialFrom is the IP address that connections to other nodes come from. Default: the system's choice. It tells
+	// nodes of one machine apart, for those who stand between them ("locus check").
+	DialFrom string
 	// GossipListen is the host:port of membership gossip (TCP and UDP). Default: Listen's host, its port
 	// plus 10000, or minus 10000 where that is past 65535.
 	GossipListen string
@@ -177,6 +182,9 @@ func (o Options) Validate() error {
 			return optionError("--advertise", "%q: %v", o.Advertise, err)
 		}
 	}
+	if o.DialFrom != "" && net.ParseIP(o.DialFrom) == nil {
+		return optionError("--dial-from", "%q is not an IP address", o.DialFrom)
+	}
 	for _, j := range o.Join {
 		if _, port, err := splitAddress(j); err != nil || port == 0 {
 			return optionError("--join", "%q is not HOST:PORT of a node", j)
@@ -300,6 +308,15 @@ func (o Options) credentials() (peerCredentials, error) {
 			Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13,
 		}),
 	}, nil
+}
+
+// dialOptions are those of connections to other nodes.
+func (o Options) dialOptions(creds peerCredentials) []grpc.DialOption {
+	out := rpc.DialOptions(creds.client)
+	if o.DialFrom != "" {
+		out = append(out, rpc.From(net.ParseIP(o.DialFrom)))
+	}
+	return out
 }
 
 // splitAddress parses host:port with a numeric port.

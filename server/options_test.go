@@ -30,6 +30,7 @@ func TestOptionsValidate(t *testing.T) {
 		{"insecure everywhere", Options{Insecure: true, Listen: "0.0.0.0:7400"}, "--insecure"},
 		{"insecure by empty host", Options{Insecure: true, Listen: ":7400"}, "--insecure"},
 		{"insecure advertised elsewhere", Options{Insecure: true, Advertise: "10.0.0.1:7400"}, "--insecure"},
+		{"dialling from a name", Options{Insecure: true, DialFrom: "localhost"}, "--dial-from"},
 		{"insecure gossip elsewhere", Options{Insecure: true, GossipListen: "10.0.0.1:17400"}, "--insecure"},
 		{"insecure by another name", Options{Insecure: true, Listen: "example.com:7400"}, "--insecure"},
 		{"TLS without key file", Options{TLS: TLSFiles{CA: "ca", Cert: "cert"}}, "--tls-ca"},

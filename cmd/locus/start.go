@@ -43,6 +43,8 @@ second signal ends it at once, which loses nothing that was acknowledged either.
 	f.StringVar(&o.Data, "data", server.DefaultData, "the node's directory; made if missing")
 	f.StringVar(&o.Listen, "listen", server.DefaultListen, "HOST:PORT for clients and nodes; port 0 takes a free one")
 	f.StringVar(&o.Advertise, "advertise", "", "HOST or HOST:PORT at which others reach this node (default: where it listens)")
+	f.StringVar(&o.DialFrom, "dial-from", "", "IP address that connections to other nodes come from")
+	_ = f.MarkHidden("dial-from") // for tests that cut links between nodes of one machine
 	f.StringVar(&o.GossipListen, "gossip-listen", "", "HOST:PORT of membership gossip, TCP and UDP (default: the port of --listen + 10000)")
 	f.StringVar(&o.HTTPListen, "http-listen", "", "HOST:PORT on loopback of health checks and metrics (default: the port of --listen + 20000)")
 	f.StringSliceVar(&o.Join, "join", nil, "nodes of the cluster to join, HOST:PORT,...")

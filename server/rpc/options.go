@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"context"
+	"net"
 	"runtime"
 	"time"
 
@@ -61,4 +63,12 @@ func DialOptions(creds credentials.TransportCredentials) []grpc.DialOption {
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 	}
+}
+
+// From makes connections come from one of the machine's addresses.
+func From(ip net.IP) grpc.DialOption {
+	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}
+	return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", address)
+	})
 }
