@@ -69,6 +69,7 @@ func (r *Replica) drive() {
 		r.discard(inputs)
 		return
 	}
+	defer r.stopOnFailedRead()
 	for i := range inputs {
 		r.input(&inputs[i])
 	}
@@ -84,6 +85,21 @@ func (r *Replica) drive() {
 	r.finishReset()
 	r.dropUnusedSnapshots()
 	r.beginQuiet()
+}
+
+// stopOnFailedRead stops the store when Raft could not read its log. Nothing of the step that it panicked in is handed out
+// any more, and the group, which may be in any state, is not touched again.
+func (r *Replica) stopOnFailedRead() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	f, ok := p.(failedRead)
+	if !ok {
+		panic(p)
+	}
+	r.raft.stopped = true
+	r.store.fatal(f.error)
 }
 
 // discard ends what was posted to a replica that no longer runs.

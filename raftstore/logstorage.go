@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3"
@@ -38,13 +39,26 @@ func (g *groupStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, err
 	return hs, confState(s.desc), nil
 }
 
+// failedRead is an error that Raft does not know. Its library panics with it, in the middle of a step (Replica.drive).
+type failedRead struct{ error }
+
+func (e failedRead) Unwrap() error { return e.error }
+
+func readError(err error) error {
+	if err == nil || errors.Is(err, raft.ErrCompacted) || errors.Is(err, raft.ErrUnavailable) {
+		return err
+	}
+	return failedRead{err}
+}
+
 func (g *groupStorage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
-	return g.log.Entries(g.r.id, ids.Index(lo), ids.Index(hi), maxSize)
+	entries, err := g.log.Entries(g.r.id, ids.Index(lo), ids.Index(hi), maxSize)
+	return entries, readError(err)
 }
 
 func (g *groupStorage) Term(i uint64) (uint64, error) {
 	t, err := g.log.Term(g.r.id, ids.Index(i))
-	return uint64(t), err
+	return uint64(t), readError(err)
 }
 
 func (g *groupStorage) LastIndex() (uint64, error) { return uint64(g.group().Last), nil }
