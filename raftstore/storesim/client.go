@@ -27,6 +27,7 @@ type Client struct {
 	busy bool
 	wake time.Duration // 0: none is scheduled
 	left int
+	turn int // of pauses: one that was cut short does not end again
 	// think is the longest pause between two operations.
 	think time.Duration
 	// History is what porcupine judges.
@@ -74,7 +75,7 @@ func NewClient(c *Cluster, id, ops int, think time.Duration, keys [][]byte, coun
 
 // Start lets the client run.
 func (cl *Client) Start() {
-	cl.c.W.After(cl.c.W.Between(0, 50*time.Millisecond), "client", cl.next)
+	cl.pause(cl.c.W.Between(0, 50*time.Millisecond))
 }
 
 // Finished says whether all operations have ended.

@@ -87,7 +87,6 @@ func (n *Node) openLog() (raftlog.Log, error) {
 func (n *Node) Start() error {
 	life := n.c.W.NewLife(n.delays())
 	life.Stepped = func(kind string) { n.c.watch.stepped(n, kind) }
-	life.Panicked = func(p any) bool { return n.panicked(life, p) }
 	n.life, n.fatal = life, nil
 	store, err := n.open(life)
 	if err != nil {
@@ -135,19 +134,6 @@ func (n *Node) failed(life *sim.Life, err error) {
 			n.c.failed(n, err)
 		}
 	})
-}
-
-// panicked takes the panic of the Raft library, which knows no other way to say that it could not read the log. It ends
-// the process like any other failed read, but at once.
-func (n *Node) panicked(life *sim.Life, p any) bool {
-	err, ok := p.(error)
-	if _, _, bad := damaged(err); !ok || !bad && !diskFailed(err) {
-		return false
-	}
-	if n.fatal == nil {
-		n.failed(life, err)
-	}
-	return true
 }
 
 // delays draws how slow a life's parts are. Slow disks and slow applying stretch the moments between two steps in which a

@@ -91,6 +91,9 @@ func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
 		}
 		op.Step = &locuspb.Operator_Split{Split: &locuspb.SplitAt{Key: key, NewRangeId: r.c.nextRange}}
 		r.c.nextRange++
+		for _, cl := range r.clients { // commands meet the split in the queue, in flight and behind it
+			cl.rush()
+		}
 	default:
 		return nil
 	}

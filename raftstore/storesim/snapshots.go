@@ -55,7 +55,25 @@ func (cl *Client) rest() {
 	if cl.c.W.Chance(0.7) { // in bursts, so that commands meet
 		pause /= 200
 	}
-	cl.c.W.After(pause, "client", cl.next)
+	cl.pause(pause)
+}
+
+// pause lets the next operation follow after a while, whatever pause there was before.
+func (cl *Client) pause(d time.Duration) {
+	cl.turn++
+	turn := cl.turn
+	cl.c.W.After(d, "client", func() {
+		if turn == cl.turn {
+			cl.next()
+		}
+	})
+}
+
+// rush lets an idle client go on soon.
+func (cl *Client) rush() {
+	if !cl.busy {
+		cl.pause(cl.c.W.Between(0, 20*time.Millisecond))
+	}
 }
 
 // snapshot reads all keys at one timestamp: a fresh one, or one that was fresh before.
