@@ -9,28 +9,28 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 )
 
-// Options say how nodes are run. The zero value builds the binary and gives nodes no flags but those that
-// they need.
+// Options say how nodes are run. Without Args, nodes get no flags but those that they need.
 type Options struct {
-	// Binary to run. Default: Binary(t).
+	// Binary to run.
 	Binary string
 	// Args are further arguments of each "locus start".
 	Args []string
+	// In is where the cluster's directory is made. Default: the system's place for temporary files.
+	In string
 	// Data is where nodes keep their data. Default: beside their logs.
 	Data string
-	// Keep leaves logs and data behind even if the test passes.
-	Keep bool
+	// Links puts proxies between the nodes, see Cluster.Links. It needs all of 127.0.0.0/8 to be local, as on Linux.
+	Links bool
 }
 
 // Cluster is some nodes and the directory with everything of theirs. Its methods are safe for concurrent
 // use.
 type Cluster struct {
-	t   testing.TB
-	o   Options
-	dir string
+	o     Options
+	dir   string
+	links *Links // nil: none
 
 	mu struct {
 		sync.Mutex
@@ -39,46 +39,75 @@ type Cluster struct {
 	}
 }
 
-// New makes a cluster without nodes. Cleanup of the test kills its nodes and removes its directory, or says
-// where it is if the test failed.
-func New(t testing.TB, o Options) *Cluster {
-	t.Helper()
-	if o.Binary == "" {
-		o.Binary = Binary(t)
-	}
-	dir, err := os.MkdirTemp("", "locus-test-")
+// Make makes a cluster without nodes, in a new directory. Whoever makes it closes it.
+func Make(o Options) (*Cluster, error) {
+	dir, err := os.MkdirTemp(o.In, "locus-cluster-")
 	if err != nil {
-		t.Fatalf("making the cluster's directory: %v", err)
+		return nil, fmt.Errorf("cluster: making a directory: %w", err)
 	}
 	if o.Data == "" {
 		o.Data = dir
 	}
-	c := &Cluster{t: t, o: o, dir: dir}
-	t.Cleanup(c.close)
-	return c
+	c := &Cluster{o: o, dir: dir}
+	if o.Links {
+		c.links = newLinks()
+	}
+	return c, nil
+}
+
+// Close kills what runs. The directory stays.
+func (c *Cluster) Close() error {
+	err := KillAll(c.Nodes()...)
+	if c.links != nil {
+		c.links.close()
+	}
+	return err
+}
+
+// Remove closes the cluster and removes its directory.
+func (c *Cluster) Remove() error {
+	if err := c.Close(); err != nil {
+		return err
+	}
+	return os.RemoveAll(c.dir)
 }
 
 // Add makes a node that does not run yet. The first node begins the cluster, the others join those before.
 func (c *Cluster) Add() (*Node, error) {
-	addrs := make([]string, 3)
-	for i := range addrs {
-		var err error
-		if addrs[i], err = freeAddress(); err != nil {
-			return nil, err
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	name := fmt.Sprintf("node%d", len(c.mu.nodes)+1)
-	n := &Node{
-		cluster: c, name: name, dir: filepath.Join(c.o.Data, name), log: filepath.Join(c.dir, name+".log"),
-		listen: addrs[0], gossip: addrs[1], http: addrs[2],
+	n := &Node{cluster: c, name: name, dir: filepath.Join(c.o.Data, name), log: filepath.Join(c.dir, name+".log")}
+	if err := c.place(n, len(c.mu.nodes)); err != nil {
+		return nil, err
 	}
 	for _, other := range c.mu.nodes {
-		n.join = append(n.join, other.listen)
+		n.join = append(n.join, other.Addr())
 	}
 	c.mu.nodes = append(c.mu.nodes, n)
 	return n, nil
+}
+
+// place gives a node its addresses, behind its links if there are any.
+func (c *Cluster) place(n *Node, index int) error {
+	home := loopback
+	if c.links != nil {
+		home = homeOf(index)
+	}
+	var err error
+	for _, a := range []struct {
+		addr *string
+		host string
+	}{{&n.listen, home}, {&n.gossip, home}, {&n.http, loopback}} {
+		if *a.addr, err = freeAddress(a.host); err != nil {
+			return err
+		}
+	}
+	if c.links != nil {
+		n.from = home
+		n.advertise, err = c.links.add(index, n.listen, n.gossip)
+	}
+	return err
 }
 
 // Start adds and starts n nodes, all at once: those that join wait for the first.
@@ -128,10 +157,13 @@ func (c *Cluster) Nodes() []*Node {
 func (c *Cluster) Addrs() []string {
 	var out []string
 	for _, n := range c.Nodes() {
-		out = append(out, n.listen)
+		out = append(out, n.Addr())
 	}
 	return out
 }
+
+// Links are what nodes say to each other through; nil without Options.Links.
+func (c *Cluster) Links() *Links { return c.links }
 
 // Dir holds the logs and data of all nodes.
 func (c *Cluster) Dir() string { return c.dir }
@@ -147,28 +179,6 @@ func (c *Cluster) crashed(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.crashes = append(c.mu.crashes, what)
-}
-
-// close kills what runs, and reports.
-func (c *Cluster) close() {
-	if err := KillAll(c.Nodes()...); err != nil {
-		c.t.Errorf("killing the nodes: %v", err)
-	}
-	for _, what := range c.Crashes() {
-		c.t.Errorf("a node ended by itself: %s", what)
-	}
-	if c.t.Failed() {
-		for _, n := range c.Nodes() {
-			c.t.Logf("the end of %s:\n%s", n.log, n.lastLines(20))
-		}
-	}
-	if c.t.Failed() || c.o.Keep {
-		c.t.Logf("logs and data are kept in %s", c.dir)
-		return
-	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		c.t.Errorf("removing the cluster's directory: %v", err)
-	}
 }
 
 // Command runs a command of the binary against the cluster, and returns what it printed.

@@ -26,6 +26,7 @@ type Node struct {
 	cluster              *Cluster
 	name, dir, log       string
 	listen, gossip, http string
+	advertise, from      string // of a node with links: where others reach it, and where it dials from
 	join                 []string
 
 	mu struct {
@@ -68,8 +69,13 @@ type Block struct {
 // Name is node1, node2 and so on.
 func (n *Node) Name() string { return n.name }
 
-// Addr is the gRPC address, which stays the same from start to start.
-func (n *Node) Addr() string { return n.listen }
+// Addr is the gRPC address, which stays the same from start to start. Clients always get through.
+func (n *Node) Addr() string {
+	if n.advertise != "" {
+		return n.advertise
+	}
+	return n.listen
+}
 
 // Dir is the data directory.
 func (n *Node) Dir() string { return n.dir }
@@ -98,6 +104,9 @@ func (n *Node) Args() []string {
 	args := []string{
 		"start", "--insecure", "--output", "json", "--data", n.dir,
 		"--listen", n.listen, "--gossip-listen", n.gossip, "--http-listen", n.http,
+	}
+	if n.advertise != "" {
+		args = append(args, "--advertise", n.advertise, "--dial-from", n.from)
 	}
 	if len(n.join) > 0 {
 		args = append(args, "--join", strings.Join(n.join, ","))
@@ -133,9 +142,9 @@ func (n *Node) Start(ctx context.Context) error {
 			return nil
 		}
 		<-p.exited // it closed its output without a word
-		return fmt.Errorf("cluster: %s did not start: %s", n.name, n.lastLines(1))
+		return fmt.Errorf("cluster: %s did not start: %s", n.name, n.LastLines(1))
 	case <-ctx.Done():
-		return fmt.Errorf("cluster: %s does not serve: %w; it last said: %s", n.name, ctx.Err(), n.lastLines(1))
+		return fmt.Errorf("cluster: %s does not serve: %w; it last said: %s", n.name, ctx.Err(), n.LastLines(1))
 	}
 }
 
@@ -175,7 +184,7 @@ func (n *Node) reap(p *process) {
 	told := p.told
 	n.mu.Unlock()
 	if !told {
-		n.cluster.crashed(fmt.Sprintf("%s: %v: %s", n.name, p.cmd.ProcessState, n.lastLines(1)))
+		n.cluster.crashed(fmt.Sprintf("%s: %v: %s", n.name, p.cmd.ProcessState, n.LastLines(1)))
 	}
 	close(p.exited)
 }
@@ -219,7 +228,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		return fmt.Errorf("cluster: %s did not stop: %w", n.name, ctx.Err())
 	}
 	if p.status != nil {
-		return fmt.Errorf("cluster: %s stopped with %w: %s", n.name, p.status, n.lastLines(1))
+		return fmt.Errorf("cluster: %s stopped with %w: %s", n.name, p.status, n.LastLines(1))
 	}
 	return nil
 }

@@ -115,8 +115,8 @@ func (n *Node) Messages() (map[Message]int, error) {
 	return out, lines.Err()
 }
 
-// lastLines are the last lines of the log.
-func (n *Node) lastLines(count int) string {
+// LastLines are the last lines of the log.
+func (n *Node) LastLines(count int) string {
 	text, err := os.ReadFile(n.log)
 	if err != nil {
 		return "there is no log"

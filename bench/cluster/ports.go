@@ -14,14 +14,17 @@ const (
 	lastPort  = 32000
 )
 
+// loopback is where nodes without links are.
+const loopback = "127.0.0.1"
+
 // handedOut are the ports that this process has given to nodes.
 var handedOut struct {
 	sync.Mutex
 	ports map[int]bool
 }
 
-// freeAddress is a loopback address on which nobody listens now, neither TCP nor UDP.
-func freeAddress() (string, error) {
+// freeAddress is an address of a host on which nobody listens now, neither TCP nor UDP.
+func freeAddress(host string) (string, error) {
 	handedOut.Lock()
 	defer handedOut.Unlock()
 	if handedOut.ports == nil {
@@ -33,13 +36,13 @@ func freeAddress() (string, error) {
 		if handedOut.ports[port] {
 			continue
 		}
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		addr := fmt.Sprintf("%s:%d", host, port)
 		if last = tryAddress(addr); last == nil {
 			handedOut.ports[port] = true
 			return addr, nil
 		}
 	}
-	return "", fmt.Errorf("cluster: no free port between %d and %d: %w", firstPort, lastPort, last)
+	return "", fmt.Errorf("cluster: no free port of %s between %d and %d: %w", host, firstPort, lastPort, last)
 }
 
 func tryAddress(addr string) error {

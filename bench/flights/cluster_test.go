@@ -11,10 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/bench/cluster"
+	"github.com/locuskv/locus/bench/cluster/clustertest"
 	"github.com/locuskv/locus/examples/flights"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
 
 // TestCluster imports the file into a cluster of three processes with the commands that users have, runs
 // the function as WebAssembly over several ranges, and wants the other program's answer.
@@ -30,7 +31,7 @@ func TestCluster(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	c := cluster.New(t, cluster.Options{})
+	c := clustertest.New(t, cluster.Options{}, false)
 	require.NoError(t, c.Start(ctx, 3))
 	module := filepath.Join(t.TempDir(), "flights.wasm")
 	require.NoError(t, os.WriteFile(module, flights.Module, 0o600))

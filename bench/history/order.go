@@ -24,7 +24,10 @@ func (e Event) String() string {
 
 // OrderError is a pair of events of which the first had returned before the second was called, and whose
 // timestamps say otherwise.
-type OrderError struct{ Before, After Event }
+type OrderError struct {
+	Key           string // of both, where CheckKeys found it
+	Before, After Event
+}
 
 func (e *OrderError) Error() string {
 	return fmt.Sprintf("history: timestamps contradict the order of events: %s, then %s", e.Before, e.After)
@@ -43,6 +46,13 @@ const (
 
 // CheckOrder compares the timestamps of events with real time, in O(n log n).
 func CheckOrder(events []Event, scope Scope) error {
+	if err := checkOrder(events, scope); err != nil {
+		return err
+	}
+	return nil
+}
+
+func checkOrder(events []Event, scope Scope) *OrderError {
 	byCall := slices.Clone(events)
 	slices.SortFunc(byCall, func(a, b Event) int { return cmp.Compare(a.Call, b.Call) })
 	byReturn := slices.Clone(events)
@@ -61,7 +71,7 @@ func CheckOrder(events []Event, scope Scope) error {
 		case newest.Timestamp == 0:
 		case e.Write && e.Timestamp <= newest.Timestamp,
 			!e.Write && scope == OneKey && e.Timestamp < newest.Timestamp:
-			return &OrderError{newest, e}
+			return &OrderError{Before: newest, After: e}
 		}
 	}
 	return nil
@@ -72,7 +82,8 @@ func CheckOrder(events []Event, scope Scope) error {
 func CheckKeys(ops []Operation) error {
 	keys, byKey := split(ops)
 	for _, key := range keys {
-		if err := CheckOrder(Events(byKey[key]), OneKey); err != nil {
+		if err := checkOrder(Events(byKey[key]), OneKey); err != nil {
+			err.Key = key
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/bench/check"
 	"github.com/locuskv/locus/bench/cluster"
 	"github.com/locuskv/locus/client"
 )
@@ -22,23 +23,25 @@ func TestGrow(t *testing.T) {
 	require.NoError(t, c.Start(ctx, 3))
 	l := startLoad(ctx, t, c, 4)
 	memory := watchMemory(c)
-	g := &growth{t: t, cluster: c, load: l, admin: open(ctx, t, c.Addrs())}
-	err := g.run(l.ctx)
-	l.stop()
+	g := &growth{t: t, cluster: c, load: l, admin: l.Admin()}
+	err := g.run(l.Context())
+	l.Stop()
 	memory.stop()
-	require.NoError(t, l.failure(err))
+	requireRight(t, l, l.Failure(err))
 	t.Log(memory.report())
-	t.Log(l.report(time.Since(begun)))
-	awaitHealthy(ctx, t, g.admin, 4)
-	l.judge(ctx, t, c, g.admin)
+	t.Log(l.Report(time.Since(begun)))
+	judge(ctx, t, l, 4)
 	t.Log(messages(c))
 }
+
+// copies is how many replicas a range has.
+const copies = 3
 
 // growth is the story of TestGrow.
 type growth struct {
 	t       *testing.T
 	cluster *cluster.Cluster
-	load    *load
+	load    *check.Load
 	admin   *client.DB
 }
 
@@ -69,7 +72,7 @@ func (g *growth) run(ctx context.Context) error {
 
 // bounce stops a node in order and starts it again.
 func (g *growth) bounce(ctx context.Context, n *cluster.Node) error {
-	g.load.acks.reset()
+	g.load.ResetPauses()
 	begun := time.Now()
 	if err := n.Stop(ctx); err != nil {
 		return err
@@ -90,7 +93,7 @@ func (g *growth) bounce(ctx context.Context, n *cluster.Node) error {
 	if err := g.awaitWrites(ctx, serves); err != nil {
 		return err
 	}
-	most, _ := g.load.acks.pauses()
+	most, _ := g.load.Pauses()
 	g.t.Logf("%s stopped in %s, served again %s after its start; longest pause of writes %s", n.Name(),
 		round(stopped.Sub(begun)), round(serves.Sub(started)), round(most))
 	return nil
@@ -116,7 +119,7 @@ func (g *growth) join(ctx context.Context) (*cluster.Node, error) {
 
 // awaitReplicas waits until a node's store votes in a range.
 func (g *growth) awaitReplicas(ctx context.Context, n *cluster.Node) error {
-	return poll(ctx, 2*time.Minute, func() (bool, error) {
+	return check.Poll(ctx, 2*time.Minute, func() (bool, error) {
 		ranges, err := g.admin.Ranges(ctx)
 		if err != nil {
 			return false, err
@@ -153,7 +156,7 @@ func (g *growth) replace(ctx context.Context, n *cluster.Node) error {
 		return err
 	}
 	store := client.StoreID(n.Block().Store)
-	err := poll(ctx, 3*time.Minute, func() (bool, error) { return g.without(ctx, store) })
+	err := check.Poll(ctx, 3*time.Minute, func() (bool, error) { return g.without(ctx, store) })
 	if err != nil {
 		return err
 	}
@@ -192,9 +195,9 @@ func (g *growth) without(ctx context.Context, store client.StoreID) (bool, error
 }
 
 func (g *growth) awaitWrites(ctx context.Context, since time.Time) error {
-	return g.load.awaitWrites(ctx, since, time.Minute)
+	return g.load.AwaitWrites(ctx, since, time.Minute)
 }
 
 func (g *growth) awaitReady(ctx context.Context, n *cluster.Node) error {
-	return awaitReady(ctx, time.Minute, n)
+	return check.AwaitReady(ctx, time.Minute, n)
 }

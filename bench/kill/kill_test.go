@@ -2,38 +2,28 @@ package kill
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/bench/check"
 	"github.com/locuskv/locus/bench/cluster"
-	"github.com/locuskv/locus/client"
 )
 
 // size is how much a run of TestKill does.
 type size struct {
+	check.Pace
 	writes, kills int
-	// between two faults passes up to so much time, and a victim stays dead for up to so much.
-	between, down time.Duration
-	// paused is how long a process is stopped (SIGSTOP) after a kill, at most; elections take one to two seconds.
-	paused time.Duration
-	// movesEvery is how often ranges are split and leases moved beside it all.
-	movesEvery time.Duration
-	// patience is how long a range may take no write before that counts as a failure of its own.
-	patience time.Duration
 }
 
 func sizes() size {
-	s := size{
-		writes: 2000, kills: 3, between: 500 * time.Millisecond, down: 500 * time.Millisecond,
-		paused: 2 * time.Second, movesEvery: time.Second, patience: time.Minute,
-	}
+	s := size{writes: 2000, kills: 3, Pace: check.DefaultPace()}
 	if *full {
-		s = size{
-			writes: 50_000, kills: 20, between: 3 * time.Second, down: 4 * time.Second,
-			paused: 5 * time.Second, movesEvery: 2 * time.Second, patience: time.Minute,
-		}
+		s = size{writes: 50_000, kills: 20, Pace: check.Pace{
+			Between: 3 * time.Second, Down: 4 * time.Second, Paused: 5 * time.Second, MovesEvery: 2 * time.Second, Patience: time.Minute,
+		}}
 	}
 	if *kills > 0 {
 		s.kills = *kills
@@ -57,18 +47,17 @@ func TestKill(t *testing.T) {
 	require.NoError(t, c.Start(ctx, 3))
 	l := startLoad(ctx, t, c, 8)
 	memory := watchMemory(c)
-	f := &faults{t: t, cluster: c, load: l, rng: rng, size: sizes()}
-	err := f.run(l.ctx)
-	l.stop()
+	size := sizes()
+	n := &check.Nemesis{Cluster: c, Load: l, Rand: rng, Pace: size.Pace}
+	err := killAll(l.Context(), n, size)
+	l.Stop()
 	memory.stop()
-	require.NoError(t, l.failure(err))
+	requireRight(t, l, l.Failure(err))
 	t.Log(memory.report())
-	t.Log(f.report())
-	t.Log(l.report(time.Since(begun)))
+	t.Log(n.Report())
+	t.Log(l.Report(time.Since(begun)))
 
-	admin := open(ctx, t, c.Addrs())
-	awaitHealthy(ctx, t, admin, 3)
-	data := l.judge(ctx, t, c, admin)
+	data := judge(ctx, t, l, 3)
 
 	stopped := time.Now()
 	require.NoError(t, cluster.StopAll(ctx, c.Nodes()...))
@@ -76,10 +65,47 @@ func TestKill(t *testing.T) {
 	started := time.Now()
 	require.NoError(t, cluster.StartAll(ctx, c.Nodes()...))
 	requireNoRecovery(ctx, t, c.Nodes()...)
-	require.Equal(t, data, digest(scan(ctx, t, admin)), "the data after an orderly stop")
+	again, err := l.Digest(ctx)
+	require.NoError(t, err)
+	require.Equal(t, data, again, "the data after an orderly stop")
 	t.Logf("started again, and read everything: %s", round(time.Since(started)))
 	t.Log(messages(c))
 	t.Logf("all of it took %s", round(time.Since(begun)))
+}
+
+// killAll makes all kills of the size, with pauses in between, and waits until there were enough writes.
+func killAll(ctx context.Context, n *check.Nemesis, s size) error {
+	if err := n.AwaitWrites(ctx, time.Now()); err != nil {
+		return err
+	}
+	defer n.MoveBeside(ctx, check.Split, check.Transfer)()
+	for i := range s.kills {
+		if !check.Pass(ctx, n.UpTo(s.Between)) {
+			return context.Cause(ctx)
+		}
+		if err := n.KillAndStart(ctx, victims(n.Cluster.Nodes(), s.kills, i)); err != nil {
+			return fmt.Errorf("kill %d: %w", i+1, err)
+		}
+		if err := n.PauseOne(ctx); err != nil {
+			return fmt.Errorf("pause after kill %d: %w", i+1, err)
+		}
+	}
+	return awaitCount(ctx, n.Load, s.writes)
+}
+
+func awaitCount(ctx context.Context, l *check.Load, writes int) error {
+	return check.Poll(ctx, 10*time.Minute, func() (bool, error) { return l.Written() >= writes, nil })
+}
+
+// victims takes each node in turn, and then all at once.
+func victims(nodes []*cluster.Node, kills, i int) []*cluster.Node {
+	if kills < 4 { // one, another, all
+		i = []int{0, 1, 3}[i%3]
+	}
+	if k := i % (len(nodes) + 1); k < len(nodes) {
+		return nodes[k : k+1]
+	}
+	return nodes
 }
 
 // requireNoRecovery wants nodes that had next to nothing to undo when they started, as after an orderly stop:
@@ -97,26 +123,3 @@ func requireNoRecovery(ctx context.Context, t *testing.T, nodes ...*cluster.Node
 // undone is the metric of how many sequences recovery undid when a store was opened: thousands after a crash
 // under load.
 const undone = "locus_recovery_undone_sequences_total"
-
-// open is a client whose operations may take as long as any recovery does.
-func open(ctx context.Context, t *testing.T, addrs []string) *client.DB {
-	t.Helper()
-	db, err := client.Open(ctx, client.Options{Addrs: addrs, Timeout: opTimeout})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return db
-}
-
-// awaitHealthy waits until so many nodes live and every range has its replicas and a leaseholder.
-func awaitHealthy(ctx context.Context, t *testing.T, db *client.DB, live uint64) {
-	t.Helper()
-	var s client.Status
-	err := poll(ctx, time.Minute, func() (bool, error) {
-		var err error
-		s, err = db.Status(ctx)
-		return err == nil && s.LiveNodes >= live && s.Ranges > 0 && s.UnderReplicated == 0 && s.Unavailable == 0, err
-	})
-	require.NoError(t, err, "the cluster does not become healthy: %+v", s)
-}
-
-func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }

@@ -1,13 +1,19 @@
 package kill
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/bench/check"
 	"github.com/locuskv/locus/bench/cluster"
+	"github.com/locuskv/locus/bench/cluster/clustertest"
 )
 
 var (
@@ -21,7 +27,7 @@ var (
 	writes = flag.Int("kill.writes", 0, "how many acknowledged writes of unique keys at least; 0: as the size says")
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
 
 // newCluster makes a cluster as the flags say.
 func newCluster(t *testing.T) *cluster.Cluster {
@@ -29,11 +35,11 @@ func newCluster(t *testing.T) *cluster.Cluster {
 	if testing.Short() {
 		t.Skip("starts processes; not with -short")
 	}
-	o := cluster.Options{Binary: *locus, Keep: *keep, Args: []string{"--log-level", *level}}
+	o := cluster.Options{Binary: *locus, Args: []string{"--log-level", *level}}
 	if o.Binary == "" && *race {
-		o.Binary = cluster.Binary(t, "-race")
+		o.Binary = clustertest.Binary(t, "-race")
 	}
-	return cluster.New(t, o)
+	return clustertest.New(t, o, *keep)
 }
 
 // newRand is the test's randomness; its seed is printed, though what processes do between two faults is not
@@ -47,3 +53,32 @@ func newRand(t *testing.T) *rand.Rand {
 	t.Logf("seed %d", s)
 	return rand.New(rand.NewPCG(s, 0))
 }
+
+// startLoad starts clients, which end with the test.
+func startLoad(ctx context.Context, t *testing.T, c *cluster.Cluster, clients int) *check.Load {
+	t.Helper()
+	l, err := check.Start(ctx, c, clients)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
+// judge judges the load, and returns the digest of all data. What it finds wrong is written beside the logs.
+func judge(ctx context.Context, t *testing.T, l *check.Load, nodes int) string {
+	t.Helper()
+	begun := time.Now()
+	require.NoError(t, l.AwaitHealthy(ctx, nodes))
+	v, err := l.Judge(ctx)
+	requireRight(t, l, err)
+	t.Logf("judged %d operations on %d registers, the order of %d timestamps, and %s on each replica, in %s",
+		v.Operations, v.Registers, v.Timestamps, v.Digest, round(time.Since(begun)))
+	return v.Digest
+}
+
+// requireRight fails the test if something is wrong.
+func requireRight(t *testing.T, l *check.Load, err error) {
+	t.Helper()
+	require.NoError(t, errors.Join(err, l.Write(err)))
+}
+
+func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/bench/cluster"
+	"github.com/locuskv/locus/bench/cluster/clustertest"
 	"github.com/locuskv/locus/client"
 )
 
@@ -37,7 +38,7 @@ func startRefused(t *testing.T, args ...string) refusal {
 	defer cancel()
 	path := *locus
 	if path == "" {
-		path = cluster.Binary(t)
+		path = clustertest.Binary(t)
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	var stdout, stderr bytes.Buffer

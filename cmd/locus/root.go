@@ -90,7 +90,7 @@ func newRoot(s *shell) *cobra.Command {
 	})
 	s.rootFlags(root)
 	root.AddCommand(
-		s.startCommand(), s.demoCommand(), s.statusCommand(), s.versionCommand(), s.simCommand(),
+		s.startCommand(), s.demoCommand(), s.statusCommand(), s.versionCommand(), s.simCommand(), s.checkCommand(),
 		s.putCommand(), s.getCommand(), s.deleteCommand(), s.scanCommand(), s.importCommand(),
 		s.keyspaceCommand(), s.rangeCommand(), s.nodeCommand(), s.functionCommand(), s.benchCommand(),
 	)

@@ -1,4 +1,4 @@
-package kill
+package check
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 )
 
 // keyspace of the load. It begins with one range per prefix; later more.
-const keyspace = "kill"
+const keyspace = "check"
 
 // prefixes are how many ranges the keyspace begins with.
 const prefixes = 8

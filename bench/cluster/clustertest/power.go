@@ -1,4 +1,4 @@
-package cluster
+package clustertest
 
 import (
 	"bufio"
@@ -65,14 +65,11 @@ func NewDisk(t testing.TB, args ...string) *Disk {
 // buildPower builds the command. It is a module of its own, which go build ./... leaves alone.
 func buildPower(t testing.TB) string {
 	t.Helper()
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/locuskv/locus").Output()
-	if err != nil {
-		t.Skipf("the go tool does not find the module, so the disk can't be built: %v", err)
-	}
+	root := moduleRoot(t)
 	to := filepath.Join(t.TempDir(), "power")
 	in := func(args ...string) ([]byte, error) {
 		cmd := exec.Command("go", args...)
-		cmd.Dir = filepath.Join(strings.TrimSpace(string(root)), "bench", "power")
+		cmd.Dir = filepath.Join(root, "bench", "power")
 		return cmd.CombinedOutput()
 	}
 	if out, err := in("mod", "download"); err != nil {
@@ -97,7 +94,7 @@ func (d *Disk) CutByChance(seed uint64) (lost string, err error) {
 
 func (d *Disk) command(line string) (string, error) {
 	if _, err := io.WriteString(d.in, line+"\n"); err != nil {
-		return "", fmt.Errorf("cluster: disk: %w", err)
+		return "", fmt.Errorf("clustertest: disk: %w", err)
 	}
 	return d.answer()
 }
@@ -105,11 +102,11 @@ func (d *Disk) command(line string) (string, error) {
 func (d *Disk) answer() (string, error) {
 	line, err := d.lines.ReadString('\n')
 	if err != nil {
-		return "", fmt.Errorf("cluster: disk: %w", err)
+		return "", fmt.Errorf("clustertest: disk: %w", err)
 	}
 	said, ok := strings.CutPrefix(strings.TrimSpace(line), "ok")
 	if !ok {
-		return "", errors.New("cluster: disk: " + strings.TrimSpace(line))
+		return "", errors.New("clustertest: disk: " + strings.TrimSpace(line))
 	}
 	return strings.TrimPrefix(said, ": "), nil
 }

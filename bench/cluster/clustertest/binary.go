@@ -1,4 +1,4 @@
-package cluster
+package clustertest
 
 import (
 	"os"
@@ -50,6 +50,16 @@ func Binary(t testing.TB, flags ...string) string {
 	}
 	binaries.built[key] = path
 	return path
+}
+
+// moduleRoot is where the module's sources are.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/locuskv/locus").Output()
+	if err != nil {
+		t.Skipf("the go tool does not find the module: %v", err)
+	}
+	return strings.TrimSpace(string(root))
 }
 
 // Main runs a package's tests and removes the binaries that they built. It returns the exit status.

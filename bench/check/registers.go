@@ -1,4 +1,4 @@
-package kill
+package check
 
 import (
 	"context"
@@ -121,7 +121,7 @@ func (w *worker) get(ctx context.Context, key string) (history.Output, bool) {
 }
 
 // finalReads reads every register once more: what they hold in the end has to follow from the history.
-func (l *load) finalReads(ctx context.Context) {
+func (l *Load) finalReads(ctx context.Context) {
 	w := l.clients[0]
 	for g := range int(l.register.generations.Load()) {
 		for i := range registers {

@@ -1,4 +1,4 @@
-package kill
+package check
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 // pollEvery is how often a condition is looked at: seldom enough to cost nothing beside the nodes.
 const pollEvery = 20 * time.Millisecond
 
-// poll waits until a condition holds. When it does not in time, the error has the condition's last one.
-func poll(ctx context.Context, within time.Duration, holds func() (bool, error)) error {
+// Poll waits until a condition holds. When it does not in time, the error has the condition's last one.
+func Poll(ctx context.Context, within time.Duration, holds func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
@@ -29,8 +29,8 @@ func poll(ctx context.Context, within time.Duration, holds func() (bool, error))
 	}
 }
 
-// pass lets time pass, for the distance between faults; false when ctx ended first.
-func pass(ctx context.Context, d time.Duration) bool {
+// Pass lets time pass, for the distance between faults; false when ctx ended first.
+func Pass(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -40,3 +40,5 @@ func pass(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }

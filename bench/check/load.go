@@ -1,4 +1,4 @@
-package kill
+package check
 
 import (
 	"context"
@@ -10,10 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/bench/cluster"
 	"github.com/locuskv/locus/bench/history"
@@ -27,16 +24,18 @@ const opTimeout = 90 * time.Second
 // Each client writes to two ranges, so that each range has two writers that never wait for another range.
 const writersPerClient = 2
 
-// load is clients that work until they are told to stop, and what they were told.
-type load struct {
-	ctx    context.Context // ends with the first wrong answer, which is its cause
-	fail   context.CancelCauseFunc
-	quit   chan struct{}
-	wg     sync.WaitGroup
-	clock  *history.Recorder // of registers; its clock is everybody's
-	acks   acks
-	admin  *client.DB
-	errors errorCounts
+// Load is clients that work until they are told to stop, and what they were told.
+type Load struct {
+	cluster *cluster.Cluster
+	ctx     context.Context // ends with the first wrong answer, which is its cause
+	fail    context.CancelCauseFunc
+	quit    chan struct{}
+	once    sync.Once // closes quit
+	wg      sync.WaitGroup
+	clock   *history.Recorder // of registers; its clock is everybody's
+	acks    acks
+	admin   *client.DB
+	errors  errorCounts
 
 	clients  []*worker
 	writers  []*ledger
@@ -50,36 +49,25 @@ type load struct {
 
 // worker is one client.
 type worker struct {
-	load    *load
+	load    *Load
 	db      *client.DB
 	ks      *client.Keyspace
 	session session
 	actor   *actor // of the goroutine that works on registers
 }
 
-// startLoad makes the keyspace and starts clients.
-func startLoad(ctx context.Context, t *testing.T, c *cluster.Cluster, clients int) *load {
-	t.Helper()
-	addrs := c.Addrs()
-	l := &load{quit: make(chan struct{}), clock: history.NewRecorder()}
+// impatience is after how long every other client asks another replica. Those find a new leaseholder as soon as there
+// is one, while the others still ask the old: together they see whether both answer.
+const impatience = 100 * time.Millisecond
+
+// Start makes the keyspace and starts clients. The load ends with Stop, its connections with Close.
+func Start(ctx context.Context, c *cluster.Cluster, clients int) (*Load, error) {
+	l := &Load{cluster: c, quit: make(chan struct{}), clock: history.NewRecorder()}
 	l.ctx, l.fail = context.WithCancelCause(ctx)
-	l.admin = open(ctx, t, addrs)
-	require.NoError(t, l.admin.CreateKeyspace(ctx, keyspace, client.KeyspaceOptions{SplitAt: splitKeys()}))
-	for i := range l.counters {
-		l.counters[i] = &counterLog{}
+	if err := l.connect(ctx, clients); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
-	for range clients * writersPerClient {
-		l.writers = append(l.writers, &ledger{})
-	}
-	for range clients {
-		db := open(ctx, t, addrs)
-		l.clients = append(l.clients, &worker{load: l, db: db, ks: db.Keyspace(keyspace)})
-	}
-	t.Cleanup(func() {
-		l.fail(nil) // a test that failed waits for no operation
-		l.stop()
-	})
-	l.wg.Go(func() { l.watch(c) })
+	l.wg.Go(l.watch)
 	l.acks.begin()
 	for i, w := range l.clients {
 		for j := range writersPerClient {
@@ -89,11 +77,66 @@ func startLoad(ctx context.Context, t *testing.T, c *cluster.Cluster, clients in
 		l.run(w.count, i)
 		l.run(w.work, i)
 	}
-	return l
+	return l, nil
 }
 
+// connect makes the clients and the keyspace.
+func (l *Load) connect(ctx context.Context, clients int) error {
+	var err error
+	if l.admin, err = l.open(ctx, 0); err != nil {
+		return err
+	}
+	if err := l.admin.CreateKeyspace(ctx, keyspace, client.KeyspaceOptions{SplitAt: splitKeys()}); err != nil {
+		return err
+	}
+	for i := range l.counters {
+		l.counters[i] = &counterLog{}
+	}
+	for range clients * writersPerClient {
+		l.writers = append(l.writers, &ledger{})
+	}
+	for i := range clients {
+		db, err := l.open(ctx, time.Duration(i%2)*impatience)
+		if err != nil {
+			return err
+		}
+		l.clients = append(l.clients, &worker{load: l, db: db, ks: db.Keyspace(keyspace)})
+	}
+	return nil
+}
+
+// open makes a client whose operations may take as long as any recovery does; attempt 0 is the default.
+func (l *Load) open(ctx context.Context, attempt time.Duration) (*client.DB, error) {
+	return client.Open(ctx, client.Options{
+		Addrs: l.cluster.Addrs(), Timeout: opTimeout, Retry: client.RetryOptions{Attempt: attempt},
+	})
+}
+
+// abandon ends the operations under way.
+func (l *Load) abandon() { l.fail(nil) }
+
+// Close ends the load, waiting for no operation, and its clients.
+func (l *Load) Close() error {
+	l.abandon()
+	l.Stop()
+	var errs []error
+	for _, w := range l.clients {
+		errs = append(errs, w.db.Close())
+	}
+	if l.admin != nil {
+		errs = append(errs, l.admin.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Context ends with the load's first wrong answer, or when a node ends by itself.
+func (l *Load) Context() context.Context { return l.ctx }
+
+// Admin is a client for whoever looks at the cluster while the load runs.
+func (l *Load) Admin() *client.DB { return l.admin }
+
 // run runs a step over and over, each with its number, until the load stops.
-func (l *load) run(step func(ctx context.Context, id, n int, rng *rand.Rand), id int) {
+func (l *Load) run(step func(ctx context.Context, id, n int, rng *rand.Rand), id int) {
 	l.wg.Go(func() {
 		rng := rand.New(rand.NewPCG(uint64(id), rand.Uint64()))
 		for n := 0; ; n++ {
@@ -112,7 +155,7 @@ func (l *load) run(step func(ctx context.Context, id, n int, rng *rand.Rand), id
 }
 
 // watch ends the run when a node ends by itself.
-func (l *load) watch(c *cluster.Cluster) {
+func (l *Load) watch() {
 	tick := time.NewTicker(5 * pollEvery)
 	defer tick.Stop()
 	for {
@@ -123,35 +166,52 @@ func (l *load) watch(c *cluster.Cluster) {
 			return
 		case <-tick.C:
 		}
-		if found := c.Crashes(); len(found) > 0 {
-			l.wrong("a node ended by itself: %s", found[0])
+		if found := l.cluster.Crashes(); len(found) > 0 {
+			l.fail(fmt.Errorf("a node ended by itself: %s", found[0]))
 		}
 	}
 }
 
-// stop lets the operations under way end, and makes no more.
-func (l *load) stop() {
-	select {
-	case <-l.quit:
-	default:
-		close(l.quit)
-	}
+// Stop lets the operations under way end, and makes no more.
+func (l *Load) Stop() {
+	l.once.Do(func() { close(l.quit) })
 	l.wg.Wait()
 }
 
-// wrong ends the run: a client was told what can't be true.
-func (l *load) wrong(format string, args ...any) { l.fail(fmt.Errorf(format, args...)) }
+// wrong ends the run: a client was told what can't be true of a key.
+func (l *Load) wrong(key []byte, format string, args ...any) {
+	l.fail(&Violation{Key: string(key), Reason: fmt.Errorf(format, args...)})
+}
 
-// failure is what a client found wrong, or else err.
-func (l *load) failure(err error) error {
+// Failure is what a client found wrong, or else err.
+func (l *Load) Failure(err error) error {
 	if cause := context.Cause(l.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return err
 }
 
+// AwaitWrites waits until every range of the beginning has taken a write after a moment.
+func (l *Load) AwaitWrites(ctx context.Context, since time.Time, within time.Duration) error {
+	err := Poll(ctx, within, func() (bool, error) { return l.acks.silent(since) < 0, nil })
+	if err != nil {
+		return fmt.Errorf("prefix %c takes no write: %w", prefix(max(0, l.acks.silent(since))), err)
+	}
+	return nil
+}
+
+// ResetPauses begins to measure pauses of writes anew.
+func (l *Load) ResetPauses() { l.acks.reset() }
+
+// Pauses are, since the last reset, the longest time that a range of the beginning took no write, and the shortest of
+// the ranges' longest.
+func (l *Load) Pauses() (most, least time.Duration) { return l.acks.pauses() }
+
+// Written is how many unique keys were acknowledged.
+func (l *Load) Written() int { return l.acks.total() }
+
 // outcomeOf tells what an error says of a write, and counts it.
-func (l *load) outcomeOf(what string, err error) outcome {
+func (l *Load) outcomeOf(what string, err error) outcome {
 	if err == nil {
 		return acknowledged
 	}
@@ -181,7 +241,7 @@ func (w *worker) read(ctx context.Context, _, _ int, rng *rand.Rand) {
 	id := rng.IntN(len(w.load.writers))
 	written := w.load.writers[id].len()
 	if written == 0 {
-		_ = pass(ctx, pollEvery)
+		_ = Pass(ctx, pollEvery)
 		return
 	}
 	n := rng.IntN(written)
@@ -202,14 +262,14 @@ func (w *worker) readUnique(ctx context.Context, id, n int) {
 	item, err := w.ks.Get(ctx, key)
 	switch {
 	case errors.Is(err, client.ErrNotFound):
-		w.load.wrong("%s was acknowledged at %d before it was read, and is not found", key, ts)
+		w.load.wrong(key, "%s was acknowledged at %d before it was read, and is not found", key, ts)
 	case err != nil:
 		w.load.errors.add("get", err)
 		return
 	case string(item.Value) != string(uniqueValue(key)):
-		w.load.wrong("%s has the value %q", key, item.Value)
+		w.load.wrong(key, "%s has the value %q", key, item.Value)
 	case uint64(item.Timestamp) != ts:
-		w.load.wrong("%s has the timestamp %d; its writer was told %d", key, item.Timestamp, ts)
+		w.load.wrong(key, "%s has the timestamp %d; its writer was told %d", key, item.Timestamp, ts)
 	}
 	w.session.add(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(item.Timestamp), Name: string(key)})
 	w.load.reads.Add(1)
@@ -218,8 +278,8 @@ func (w *worker) readUnique(ctx context.Context, id, n int) {
 // sleeper is a client that knows where ranges were led at its making, and learns nothing until it asks.
 type sleeper struct{ *worker }
 
-func (l *load) newSleeper(ctx context.Context, addrs []string) (*sleeper, error) {
-	db, err := client.Open(ctx, client.Options{Addrs: addrs, Timeout: opTimeout})
+func (l *Load) newSleeper(ctx context.Context) (*sleeper, error) {
+	db, err := l.open(ctx, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package kill
+package check
 
 import (
 	"sync"
@@ -9,7 +9,8 @@ import (
 type acks struct {
 	mu      sync.Mutex
 	last    [prefixes]time.Time
-	longest [prefixes]time.Duration // since the last call of since
+	longest [prefixes]time.Duration // since the last reset
+	worst   time.Duration           // of all
 	count   int
 }
 
@@ -26,6 +27,7 @@ func (a *acks) add(i int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.longest[i] = max(a.longest[i], now.Sub(a.last[i]))
+	a.worst = max(a.worst, a.longest[i])
 	a.last[i] = now
 	a.count++
 }
@@ -46,6 +48,13 @@ func (a *acks) pauses() (most, least time.Duration) {
 		most, least = max(most, d), min(least, d)
 	}
 	return most, least
+}
+
+// longestEver is the longest pause of any prefix, resets or not.
+func (a *acks) longestEver() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.worst
 }
 
 // silent is a prefix without an acknowledgement since t; -1 if there is none.

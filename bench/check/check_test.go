@@ -1,0 +1,90 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/bench/cluster/clustertest"
+)
+
+var (
+	mutants = flag.Bool("check.mutants", false, "run the check against binaries that are broken on purpose: it has to find them")
+	length  = flag.Duration("check.time", time.Minute, "TestMutants: how long each run may take to find it")
+)
+
+func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
+
+func TestOptions(t *testing.T) {
+	require.NoError(t, Options{}.Validate())
+	for want, o := range map[string]Options{
+		"--time":    {Time: -1},
+		"--clients": {Clients: MaxClients + 1},
+		"--nodes":   {Nodes: 2},
+		"--nemesis": {Faults: []Fault{"flood"}},
+	} {
+		require.ErrorContains(t, o.Validate(), want)
+	}
+}
+
+// mutant is a bug that the check is there for.
+type mutant struct {
+	name, file string
+	breaks     []clustertest.Break
+	nemesis    string
+}
+
+// endlessLease is a lease that holds for as long as its leader does not know better. With bound followers the old leader
+// mostly steps down before they elect another; without, it does not.
+var endlessLease = clustertest.Break{Right: "!s.leaseVoid && now < s.leaseUntil", Wrong: "!s.leaseVoid && s.leaseUntil > 0"}
+
+var mutations = []mutant{
+	{"a lease that never ends", "raftstore/lease.go", []clustertest.Break{
+		endlessLease,
+		{Right: "return r.store.opts.Monotonic() < r.raft.heardAt+r.store.opts.electionTimeout()", Wrong: "return false"},
+	}, "partition"},
+	{"a lease that never ends, bound followers", "raftstore/lease.go", []clustertest.Break{endlessLease}, "partition"},
+	{"retried commands run again", "raftstore/evaluate.go", []clustertest.Break{
+		{Right: "if prior != nil {", Wrong: "if false {"},
+	}, "kill,partition"},
+}
+
+// TestMutants runs the command of binaries that have a bug, which it has to find: status 1, and a history.
+func TestMutants(t *testing.T) {
+	if !*mutants {
+		t.Skip("it takes minutes; run it with -check.mutants")
+	}
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			binary := clustertest.Binary(t, "-overlay", clustertest.Overlay(t, m.file, "", m.breaks...))
+			ctx, cancel := context.WithTimeout(t.Context(), *length+5*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, "check", "--time", length.String(), "--nemesis", m.nemesis, "--output", "json", "--verbose")
+			cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			var exit *exec.ExitError
+			require.True(t, errors.As(err, &exit), "it found nothing: %s", out)
+			require.Equal(t, 1, exit.ExitCode())
+			var s struct {
+				Summary
+				Violation bool
+				Error     string
+				History   []string
+			}
+			require.NoError(t, json.Unmarshal(out, &s), "%s", out)
+			require.True(t, s.Violation, s.Error)
+			require.NotEmpty(t, s.History)
+			text, err := os.ReadFile(s.History[0])
+			require.NoError(t, err)
+			t.Logf("after %.1f s: %s\n%.1500s", s.Seconds, s.Error, text)
+		})
+	}
+}
