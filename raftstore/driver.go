@@ -359,6 +359,7 @@ func (r *Replica) tick() {
 	if r.mayTick() {
 		r.raft.node.Tick()
 	}
+	r.missLeader()
 	r.raft.reads.tick(r)
 	r.renewLease()
 	r.campaign()

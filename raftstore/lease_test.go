@@ -68,7 +68,7 @@ func TestD3ALeaseAnswersAlone(t *testing.T) {
 	}
 	c.settle()
 	c.heal()
-	c.tick(5)
+	c.tick(5, lead.id) // its followers would look for another leader by now
 	if !lead.leased(testRange) {
 		t.Fatal("the answer of a round is a lease")
 	}

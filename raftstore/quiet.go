@@ -27,26 +27,40 @@ type quiescence struct {
 }
 
 type peerLife struct {
+	// incarnation vouched last, at vouched.
 	incarnation uint64
-	heard       time.Duration
+	vouched     time.Duration
+	heard       time.Duration // anything
 }
 
-// hear notes a sign of life.
+// hear notes messages of a store, and its vouching where incarnation is not 0.
 func (q *quiescence) hear(from ids.StoreID, incarnation uint64, now time.Duration) {
 	q.Lock()
 	defer q.Unlock()
 	if q.peers == nil {
 		q.peers = make(map[ids.StoreID]peerLife)
 	}
-	q.peers[from] = peerLife{incarnation: incarnation, heard: now}
+	p := q.peers[from]
+	p.heard = now
+	if incarnation != 0 {
+		p.incarnation, p.vouched = incarnation, now
+	}
+	q.peers[from] = p
 }
 
-// alive says whether a store's process has been heard of since.
-func (q *quiescence) alive(store ids.StoreID, incarnation uint64, since time.Duration) bool {
+// vouches says whether a process of a store has vouched for its leaders since.
+func (q *quiescence) vouches(store ids.StoreID, incarnation uint64, since time.Duration) bool {
 	q.Lock()
 	defer q.Unlock()
 	p := q.peers[store]
-	return p.incarnation == incarnation && p.heard >= since
+	return p.incarnation == incarnation && p.vouched >= since
+}
+
+// silent says whether nothing came from a store since.
+func (q *quiescence) silent(store ids.StoreID, since time.Duration) bool {
+	q.Lock()
+	defer q.Unlock()
+	return q.peers[store].heard < since
 }
 
 // considerQuiet counts the ticks of a leader whose range is idle: everything is applied, closed and on every replica,
@@ -154,13 +168,31 @@ func (r *Replica) wakes(m *raftpb.Message) bool {
 	return m.GetType() != raftpb.MsgHeartbeatResp && m.GetFrom() != uint64(r.self) && !raft.IsLocalMsg(m.GetType())
 }
 
-// voucherLost wakes a follower whose leader's store has fallen silent. The leader is forgotten, so that this replica votes
-// for another once it may; the first of those that are left campaigns at once.
+// voucherLost wakes a follower whose leader's store no longer vouches for it.
 func (r *Replica) voucherLost(lost ids.StoreID) {
 	if r.raft.stopped || !r.raft.quiet {
 		return
 	}
 	r.wake()
+	r.leaderLost(lost)
+}
+
+// missLeader looks for another leader as soon as it may, when the leader's whole store is silent: waiting for longer,
+// by chance, is for those who can't know who else waits.
+func (r *Replica) missLeader() {
+	s := r.snapshot()
+	if s.isLeader || s.leader == 0 || s.desc == nil || r.bound() {
+		return
+	}
+	lead, ok := s.desc.Replica(s.leader)
+	if ok && r.store.lives.silent(lead.Store, r.store.opts.Monotonic()-r.store.opts.electionTimeout()) {
+		r.leaderLost(lead.Store)
+	}
+}
+
+// leaderLost forgets a leader whose store is silent, so that this replica votes for another once it may. The first
+// voter of those that are left campaigns at once; if it can't win, chance decides as always.
+func (r *Replica) leaderLost(lost ids.StoreID) {
 	s := r.snapshot()
 	if lead, ok := s.desc.Replica(s.leader); !ok || lead.Store != lost {
 		return
@@ -201,7 +233,7 @@ func (s *Store) rest(all []*Replica) (awake []*Replica) {
 			for _, rep := range r.snapshot().desc.Replicas {
 				followers[rep.Store] = true
 			}
-		case voucher != 0 && woken < maxWakes && !s.lives.alive(voucher, incarnation, now-s.opts.electionTimeout()):
+		case voucher != 0 && woken < maxWakes && !s.lives.vouches(voucher, incarnation, now-s.opts.electionTimeout()):
 			woken++
 			r.post(raftInput{run: func() { r.voucherLost(voucher) }})
 		}

@@ -154,6 +154,26 @@ func TestQuietRangesElectAtOnce(t *testing.T) {
 	t.Fatal("no leader yet")
 }
 
+// Nor do those who are awake: when a whole store falls silent the first of the others campaigns as soon as it may, so
+// that a failover takes one election timeout and not up to two.
+func TestALostStoreIsReplacedAtOnce(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.ok(testRange, put("x", "1"))
+	c.tick(2)
+	lost := c.leaseholder(testRange)
+	term := c.info(testRange, lost.id).Term
+	lost.crash(true)
+	c.tick(c.node(2).opts.ElectionTicks - 1)
+	if i, _ := c.node(2).Range(testRange); i.Term != term {
+		t.Fatalf("term %d before the timeout, after %d", i.Term, term)
+	}
+	c.tick(2)
+	if i, ok := c.node(2).Range(testRange); !ok || !i.Leaseholder {
+		t.Fatalf("no leader after the timeout: %+v", i)
+	}
+	c.healthy()
+}
+
 // The loss of a store wakes the ranges that it led, some at a time, and they elect another leader.
 func TestQuietRangesNoticeALostStore(t *testing.T) {
 	c := newTestCluster(t, 3)

@@ -485,9 +485,11 @@ func (s *Store) routesFor(req *locuspb.Request) []api.Route {
 // HandleRaft takes messages from another store. Messages are checked for range, replica ids and tombstones only,
 // never for an epoch: a lagging replica learns from just such messages (rule E8).
 func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
+	now := s.opts.Monotonic()
+	s.lives.hear(from, 0, now)
 	for _, env := range envs {
 		if env.Incarnation != 0 {
-			s.lives.hear(from, env.Incarnation, s.opts.Monotonic())
+			s.lives.hear(from, env.Incarnation, now)
 			if env.RangeId == 0 {
 				continue
 			}
