@@ -260,9 +260,10 @@ func (w *worker) readUnique(ctx context.Context, id, n int) {
 	key := uniqueKey(id, n)
 	call := w.load.clock.Now()
 	item, err := w.ks.Get(ctx, key)
+	answered := w.load.clock.Now()
 	switch {
 	case errors.Is(err, client.ErrNotFound):
-		w.load.wrong(key, "%s was acknowledged at %d before it was read, and is not found", key, ts)
+		w.load.wrong(key, "%s was acknowledged at %d before it was read, in [%d,%d], and is not found", key, ts, call, answered)
 	case err != nil:
 		w.load.errors.add("get", err)
 		return
@@ -271,7 +272,7 @@ func (w *worker) readUnique(ctx context.Context, id, n int) {
 	case uint64(item.Timestamp) != ts:
 		w.load.wrong(key, "%s has the timestamp %d; its writer was told %d", key, item.Timestamp, ts)
 	}
-	w.session.add(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(item.Timestamp), Name: string(key)})
+	w.session.add(history.Event{Call: call, Return: answered, Timestamp: uint64(item.Timestamp), Name: string(key)})
 	w.load.reads.Add(1)
 }
 

@@ -76,17 +76,25 @@ func (s *shell) putCommand() *cobra.Command {
 }
 
 func (s *shell) getCommand() *cobra.Command {
+	var level consistencyFlag
 	c := &cobra.Command{
 		Use: "get KEY", Short: "Print the value of a key",
 		Long: "Print the value of a key, alone, and a line feed. With --output json: the whole record.",
 		Example: "  locus get greeting\n" +
-			"  locus get greeting --output json",
+			"  locus get greeting --output json\n" +
+			"  locus get greeting --consistency stale=2s",
 		Args: exactly(1),
 	}
+	level.register(c)
 	c.RunE = s.short(func(args []string) (talk, error) {
-		key, err := s.keys().Parse(args[0])
+		key, err1 := s.keys().Parse(args[0])
+		options, err2 := level.parse()
 		return func(ctx context.Context, db *client.DB) error {
-			item, err := db.Keyspace(s.keyspace).Get(ctx, key)
+			opts, err := options(ctx, db)
+			if err != nil {
+				return err
+			}
+			item, err := db.Keyspace(s.keyspace).Get(ctx, key, opts...)
 			switch {
 			case errors.Is(err, client.ErrNotFound):
 				return errKeyNotFound
@@ -97,7 +105,7 @@ func (s *shell) getCommand() *cobra.Command {
 			}
 			_, err = fmt.Fprintf(s.out, "%s\n", item.Value)
 			return err
-		}, err
+		}, cmp.Or(err1, err2)
 	})
 	return c
 }
@@ -158,35 +166,42 @@ func (f *spanFlags) span(s *shell) (func(*client.Keyspace) client.Span, error) {
 func (s *shell) scanCommand() *cobra.Command {
 	var (
 		part    spanFlags
+		level   consistencyFlag
 		reverse bool
 		limit   int
 	)
 	c := &cobra.Command{
 		Use: "scan", Short: "Print keys and values in key order",
-		Long: "Print keys and values in key order, one record a line: key, tab, value. All of them are read at one timestamp.\n" +
-			"With --output json: one JSON object a line.",
-		Example: "  locus scan --prefix session/\n  locus scan --start a --end b --limit 10\n  locus scan --reverse --limit 1",
-		Args:    exactly(0),
+		Long: "Print keys and values in key order, one record a line: key, tab, value. All of them are read at one timestamp,\n" +
+			"unless --consistency stale or eventual lets each part be of its own time. With --output json: one JSON object a line.",
+		Example: "  locus scan --prefix session/\n  locus scan --start a --end b --limit 10\n  locus scan --reverse --limit 1\n" +
+			"  locus scan --consistency snapshot=1767225600000.00001",
+		Args: exactly(0),
 	}
 	part.register(c)
+	level.register(c)
 	c.Flags().BoolVar(&reverse, "reverse", false, "from the last key to the first")
 	c.Flags().IntVar(&limit, "limit", 0, "at most this many records; 0 all")
 	c.RunE = s.long(func([]string) (talk, error) {
 		if limit < 0 {
 			return nil, fmt.Errorf("--limit %d is negative", limit)
 		}
-		span, err := part.span(s)
-		var opts []client.ReadOption
-		if reverse {
-			opts = append(opts, client.Reverse())
-		}
-		if limit > 0 {
-			opts = append(opts, client.Limit(limit))
-		}
+		span, err1 := part.span(s)
+		options, err2 := level.parse()
 		return func(ctx context.Context, db *client.DB) error {
+			opts, err := options(ctx, db)
+			if err != nil {
+				return err
+			}
+			if reverse {
+				opts = append(opts, client.Reverse())
+			}
+			if limit > 0 {
+				opts = append(opts, client.Limit(limit))
+			}
 			ks := db.Keyspace(s.keyspace)
 			return s.scan(ctx, ks, span(ks), opts)
-		}, err
+		}, cmp.Or(err1, err2)
 	})
 	return c
 }
