@@ -202,7 +202,7 @@ func (q *sequencer) take() (cmds []*command, more bool) {
 	if len(q.mu.waiting) == 0 || len(q.mu.inflight) >= limits.MaxInflightEntries {
 		return nil, false
 	}
-	if q.mu.waiting[0].change != nil && len(q.mu.inflight) > 0 {
+	if len(q.mu.inflight) > 0 && (q.mu.waiting[0].change != nil || !q.worthwhileLocked()) {
 		return nil, false
 	}
 	n, size := 0, 0
@@ -221,6 +221,23 @@ func (q *sequencer) take() (cmds []*command, more bool) {
 	q.mu.waiting = q.mu.waiting[n:]
 	q.mu.bytes -= size
 	return cmds, len(q.mu.waiting) > 0
+}
+
+// worthwhileLocked says whether what waits is enough for an entry beside those in flight: as many commands as these have,
+// or as many bytes as an entry takes. So a few clients get an entry at once, and many share two large ones in turn instead
+// of spreading over as many small ones as may be in flight: each costs every replica a message, a frame and a commit. The
+// end of an entry in flight asks again.
+func (q *sequencer) worthwhileLocked() bool {
+	if q.mu.bytes >= q.r.store.opts.MaxEntryBytes {
+		return true
+	}
+	n := 0
+	for _, f := range q.mu.inflight {
+		if f.entry != nil {
+			n += len(f.answers)
+		}
+	}
+	return len(q.mu.waiting) >= n
 }
 
 // putBack returns commands that found no room in an entry to the head of the queue.
