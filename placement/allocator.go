@@ -16,8 +16,9 @@ import (
 //
 // In order of urgency: a learner whose store died is removed; missing voters are added as learners and
 // promoted once caught up, taking the place of dead ones in the same joint change; dead and surplus voters
-// are removed; moves are finished; then, in a settled cluster without suspects, replicas and leases are
-// balanced by count.
+// are removed; moves are finished; ranges are split where their leaseholders want it (the caller gives such
+// an operator the new range's id); then, in a settled cluster without suspects, replicas and leases are balanced
+// by count.
 //
 // Invariant: after and before every removal or promotion a quorum of voters is up and caught up; without
 // that there is no operator, so the last healthy copies are never given away.
@@ -28,6 +29,7 @@ func Plan(v *View, limits Limits) []*locuspb.Operator {
 			p.mend(c)
 		}
 	}
+	p.splitRanges()
 	if v.Settled && !p.suspects {
 		p.balanceReplicas()
 		p.balanceLeases()
@@ -46,6 +48,7 @@ type planner struct {
 
 	moves     int // ranges with more replicas than they will keep
 	transfers int
+	splits    int
 }
 
 // load is a store with what it carries, all that is under way counted as done.
@@ -191,6 +194,8 @@ func (p *planner) count(c *care) {
 	case *locuspb.Operator_Transfer:
 		p.transfers++
 		p.moveLease(c.leader, p.at(ids.StoreID(step.Transfer.StoreId)))
+	case *locuspb.Operator_Split:
+		p.splits++
 	}
 }
 
@@ -457,6 +462,22 @@ func (p *planner) replace(c *care, promote, remove []member, reason string) {
 }
 
 func quorum(voters int) int { return voters/2 + 1 }
+
+// splitRanges splits where leaseholders want it. A range with a learner waits: what is being filled should have the
+// bounds that it was begun with.
+func (p *planner) splitRanges() {
+	for i := range p.ranges {
+		c := &p.ranges[i]
+		if c.Split == nil || !c.free || len(c.learners) > 0 {
+			continue
+		}
+		if p.splits >= p.lim.Splits {
+			return
+		}
+		p.splits++
+		p.emit(c, splitAt(c.Split.Key, 0), c.Split.Reason)
+	}
+}
 
 // emit adds an operator to the plan; its range gets no other in this run.
 func (p *planner) emit(c *care, op *locuspb.Operator, reason string) {

@@ -21,7 +21,8 @@ import (
 //	r1 lead=s1: s1 s2 s3+     a range led by s1 with voters on s1 and s2 and a learner on s3
 //
 // After a replica: + learner, > incoming, < outgoing voter, ~ not caught up, ! not heard from. The id of the
-// replica on store s is s. Options of a range: lead, wanted, bytes, held, leaseheld, adding=sN (pending).
+// replica on store s is s. Options of a range: lead, wanted, bytes, held, leaseheld, adding=sN (pending), split=KEY
+// (wanted), splitting=KEY (pending).
 func TestPlan(t *testing.T) {
 	datadriven.RunTest(t, "testdata/plan", func(t *testing.T, td *datadriven.TestData) string {
 		if td.Cmd != "plan" {
@@ -32,7 +33,7 @@ func TestPlan(t *testing.T) {
 			parseLine(t, v, strings.TrimSpace(line))
 		}
 		var out strings.Builder
-		for _, op := range Plan(v, Limits{}) {
+		for _, op := range Plan(v, Limits{Splits: 2}) {
 			fmt.Fprintf(&out, "r%d: %s (%s)\n", op.RangeId, stepString(op), op.Reason)
 		}
 		if out.Len() == 0 {
@@ -52,6 +53,8 @@ func stepString(op *locuspb.Operator) string {
 		return fmt.Sprintf("remove %d", s.Remove.ReplicaId)
 	case *locuspb.Operator_Transfer:
 		return fmt.Sprintf("transfer to s%d", s.Transfer.StoreId)
+	case *locuspb.Operator_Split:
+		return fmt.Sprintf("split at %s", s.Split.Key)
 	}
 	return fmt.Sprintf("%T", op.Step)
 }
@@ -89,6 +92,10 @@ func parseLine(t *testing.T, v *View, line string) {
 			r.LeaseHeld = true
 		case "adding":
 			r.Pending = addLearner(ids.StoreID(parseID(t, value, "s")))
+		case "split":
+			r.Split = &locuspb.SplitWish{Key: []byte(value), Reason: "too large"}
+		case "splitting":
+			r.Pending = splitAt([]byte(value), 99)
 		default:
 			t.Fatalf("unknown option %q", w)
 		}
@@ -159,8 +166,8 @@ func TestPlanBounds(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		v := randomView(rng, 1+rng.IntN(200), 1+rng.IntN(12))
-		lim := Limits{FillsPerStore: 1, Moves: 3, Transfers: 5}
-		seen, filling := map[uint64]bool{}, map[uint64]int{}
+		lim := Limits{FillsPerStore: 1, Moves: 3, Transfers: 5, Splits: 4}
+		seen, filling, splits := map[uint64]bool{}, map[uint64]int{}, 0
 		for _, op := range Plan(v, lim) {
 			if seen[op.RangeId] {
 				t.Fatalf("seed %d: two operators for range %d", seed, op.RangeId)
@@ -169,6 +176,11 @@ func TestPlanBounds(t *testing.T) {
 			r := v.Ranges[op.RangeId-1]
 			if r.Held || r.Pending != nil || r.Leader == 0 || r.Desc.Joint() {
 				t.Fatalf("seed %d: %v for a range that must be left alone: %+v", seed, op, r)
+			}
+			if s := op.GetSplit(); s != nil {
+				if splits++; splits > lim.Splits || r.Split == nil {
+					t.Fatalf("seed %d: %d splits at once, the last of %+v", seed, splits, r)
+				}
 			}
 			if add := op.GetAddLearner(); add != nil {
 				if filling[add.StoreId]++; filling[add.StoreId] > fillLarge {
@@ -208,6 +220,9 @@ func randomView(rng *rand.Rand, ranges, stores int) *View {
 		}
 		if rng.IntN(10) == 0 {
 			r.Pending = addLearner(ids.StoreID(1 + rng.IntN(stores)))
+		}
+		if rng.IntN(10) == 0 {
+			r.Split = &locuspb.SplitWish{Key: []byte("m"), Reason: "too large"}
 		}
 		v.Ranges = append(v.Ranges, r)
 	}

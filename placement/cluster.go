@@ -49,6 +49,7 @@ type rangeState struct {
 	bytes    uint64
 	records  uint64
 	progress []Progress
+	split    *locuspb.SplitWish // of the leader; nil: none
 	claimed  uint64 // the beat in which leader last claimed it
 
 	op             *inflight
@@ -134,7 +135,7 @@ func (c *cluster) report(from ids.StoreID, m *locuspb.RangeReport) *rangeState {
 		if r.desc == nil || !r.desc.Span.Equal(d.Span) || r.desc.Epoch.Bounds != d.Epoch.Bounds {
 			c.tiles.stale = true
 		}
-		r.desc, r.wire = d, m.Descriptor_
+		r.desc, r.wire, r.split = d, m.Descriptor_, nil
 		c.version++
 	}
 	c.follow(r, from, term, m)
@@ -160,6 +161,7 @@ func (c *cluster) follow(r *rangeState, from ids.StoreID, term ids.Term, m *locu
 	}
 	r.leader, r.term, r.applied = from, term, ids.Index(m.Applied)
 	r.bytes, r.records = m.ApproxBytes, m.ApproxRecords
+	r.split = m.Split
 	r.progress = make([]Progress, 0, len(m.Progress))
 	for _, g := range m.Progress {
 		r.progress = append(r.progress, Progress{Replica: ids.ReplicaID(g.ReplicaId), Match: ids.Index(g.Match), Active: g.Active})

@@ -8,6 +8,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
 )
 
 // inflight is the one operator of a range that is under way.
@@ -120,7 +121,7 @@ func (d *core) view(now time.Duration) *View {
 	for i, r := range d.cl.order {
 		v.Ranges[i] = RangeView{
 			Desc: r.desc, Leader: d.cl.leaseholder(r), Applied: r.applied, Progress: r.progress, Bytes: r.bytes,
-			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil,
+			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil, Split: d.splitWish(r),
 			// Moving the system range's lease moves the driver: not worth it for balance.
 			LeaseHeld: now < r.leaseHeldUntil || r.id == ids.SystemRange,
 		}
@@ -129,6 +130,21 @@ func (d *core) view(now time.Duration) *View {
 		}
 	}
 	return v
+}
+
+// splitWish is where a range's leaseholder wants it split, if that can be: at the begin of a group of a keyspace (which the
+// system's is not) inside the range.
+func (d *core) splitWish(r *rangeState) *locuspb.SplitWish {
+	if r.split == nil {
+		return nil
+	}
+	key := r.split.Key
+	id, ok := keys.KeyspaceOf(key)
+	ks := d.cat.byID[id]
+	if !ok || ks == nil || !r.desc.Span.Contains(key) || equalKey(r.desc.Span.Start, key) || !equalKey(LayoutOf(ks).SplitKey(key), key) {
+		return nil
+	}
+	return r.split
 }
 
 // settled says whether the map is complete enough to balance on.
@@ -144,6 +160,13 @@ func (d *core) plan(now time.Duration) {
 	d.grantWishes(now)
 	d.furtherKeyspaces(now)
 	for _, op := range Plan(d.view(now), d.o.Limits) {
+		if s := op.GetSplit(); s != nil {
+			id, ok := d.takeOne()
+			if !ok {
+				continue // the next plan has it again
+			}
+			s.NewRangeId = uint64(id)
+		}
 		d.begin(now, d.cl.ranges[ids.RangeID(op.RangeId)], op, nil)
 	}
 }

@@ -3,12 +3,14 @@ package placement
 import (
 	"flag"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
 )
 
 var (
@@ -182,6 +184,52 @@ func TestGrowKillRevive(t *testing.T) {
 		w.quiet()
 
 		w.revive(victim)
+		w.must(3*time.Minute, "balance", func() bool { return w.replicated(3) && w.balanced() && w.heldRight() })
+		w.quiet()
+	})
+}
+
+// TestSplitsBySize: a keyspace grows; with losses, changes of office and a store that dies in the middle, its ranges are
+// split until none is too large, none needlessly, and all is balanced.
+func TestSplitsBySize(t *testing.T) {
+	eachSeed(t, true, func(w *world) {
+		w.options.DeadAfter = 10 * time.Second
+		w.options.Grace = 6 * time.Second
+		for i := 2; i <= 4; i++ {
+			w.join(fmt.Sprintf("node-%d", i))
+		}
+		var ks *locuspb.Keyspace
+		w.create(hashKeyspace("grows", 2), func(k *locuspb.Keyspace) { ks = k })
+		w.must(time.Minute, "keyspace", func() bool { return ks != nil })
+		sizes := func() (least, most uint64) {
+			least = math.MaxUint64
+			for _, r := range w.ranges {
+				if id, _ := keys.KeyspaceOf(r.desc.Span.Start); uint32(id) == ks.Id && r.desc.Span.End != nil {
+					_, _, bytes := w.size(r)
+					least, most = min(least, bytes), max(most, bytes)
+				}
+			}
+			return least, most
+		}
+		for step := range 5 { // up to 2^3 times two ranges of the largest size
+			w.density = simMaxRange >> (16 - step)
+			w.run(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
+			switch step {
+			case 2:
+				w.depose()
+			case 3:
+				w.kill(ids.StoreID(1 + w.rng.IntN(4)))
+			}
+		}
+		w.must(2*time.Minute, "splits", func() bool { _, most := sizes(); return most <= simMaxRange })
+		if least, _ := sizes(); least < simMaxRange/2 {
+			w.fail("a range of %d bytes was split", 2*least)
+		}
+		for id, s := range w.stores {
+			if !s.up {
+				w.revive(id)
+			}
+		}
 		w.must(3*time.Minute, "balance", func() bool { return w.replicated(3) && w.balanced() && w.heldRight() })
 		w.quiet()
 	})

@@ -51,6 +51,8 @@ type RangeView struct {
 	Progress []Progress
 	Bytes    uint64 // approximate size
 	Wanted   int    // voters that its keyspace asks for; 0 means Limits.Replicas
+	// Split is where its leaseholder wants it split, and why; nil: nowhere.
+	Split *locuspb.SplitWish
 	// Pending is the operator that is under way; it is counted as if done and nothing else is planned.
 	Pending *locuspb.Operator
 	// Held: an operator had no effect a moment ago; nothing is planned for now.
@@ -82,6 +84,10 @@ type Limits struct {
 	Moves int
 	// Transfers is how many leases of the whole cluster are moved for balance at a time. Default 8.
 	Transfers int
+	// Splits is how many ranges of the whole cluster are split at their leaseholders' wish at a time. A split moves no
+	// data, but stops the range's writes until it is applied, and adds a range to a map that goes to every node.
+	// Default 16.
+	Splits int
 	// TolerancePercent is the difference between two stores, in percent of the mean, that balance leaves
 	// alone; a difference of 1 always stays. Default 5.
 	TolerancePercent int
@@ -100,6 +106,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.SmallRange, 1<<20)
 	def(&l.Moves, 4)
 	def(&l.Transfers, 8)
+	def(&l.Splits, 16)
 	def(&l.TolerancePercent, 5)
 	return l
 }

@@ -3,6 +3,7 @@ package placement
 import (
 	"bytes"
 	"container/heap"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -42,6 +43,7 @@ type world struct {
 	zombies  []*Driver
 	options  Options
 	lossy    bool
+	density  uint64                         // bytes in each bucket of each keyspace; see wishOf
 	epochs   map[ids.RangeID]topology.Epoch // that the driver in office has known
 	newest   *office                        // whoever claimed last
 	lastPlan time.Duration                  // of any operator by the driver in office
@@ -317,7 +319,37 @@ func (w *world) report(r *simRange) *locuspb.RangeReport {
 			ReplicaId: uint64(rep.ID), Match: r.match[rep.ID], Active: w.stores[rep.Store].up,
 		})
 	}
+	m.Split = w.wishOf(r)
 	return m
+}
+
+// simMaxRange is the size in bytes above which a range wants to be split.
+const simMaxRange = 1 << 20
+
+// size is the number of buckets in a range of a keyspace, and what they hold.
+func (w *world) size(r *simRange) (first, buckets, bytes uint64) {
+	bucket := func(key []byte) uint64 {
+		var b [8]byte
+		copy(b[2:], key) // keyspace and bucket
+		return binary.BigEndian.Uint64(b[:])
+	}
+	if r.desc.Span.End == nil || r.desc.ID == ids.SystemRange {
+		return 0, 0, 0
+	}
+	first = bucket(r.desc.Span.Start)
+	buckets = bucket(r.desc.Span.End) - first
+	return first, buckets, buckets * w.density
+}
+
+// wishOf: a range above simMaxRange wants to be split at its middle bucket.
+func (w *world) wishOf(r *simRange) *locuspb.SplitWish {
+	first, buckets, bytes := w.size(r)
+	if bytes <= simMaxRange || buckets < 2 {
+		return nil
+	}
+	var key [8]byte
+	binary.BigEndian.PutUint64(key[:], (first+buckets/2)<<16)
+	return &locuspb.SplitWish{Key: key[:6], Reason: "too large"}
 }
 
 // deliver gives a heartbeat to the driver (and now and then to a deposed one, as nodes that have not heard).

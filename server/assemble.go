@@ -108,6 +108,7 @@ func (n *Node) connectStore(s store) {
 		},
 	}
 	n.reporter.store, n.reporter.clock, n.reporter.cmap = s, n.clock, n.cmap
+	n.reporter.splitter = newSplitter(s, n.cmap.Layout, n.o.MaxRangeBytes, n.reporter.refresh, n.log)
 	n.reporter.finder, n.reporter.office, n.reporter.self = n.finder, n.office, n.self
 	n.reporter.interval, n.reporter.log, n.reporter.learned = n.o.HeartbeatInterval, n.log, n.keepPeers
 	n.dispatcher = &dispatcher{

@@ -15,6 +15,7 @@ type sample struct {
 	replicas      int
 	leases        int
 	leaderless    int
+	splitter      splitterStats
 	engineBytes   int64
 	logBytes      int64
 	ready, driver bool
@@ -23,6 +24,7 @@ type sample struct {
 func takeSample(n *Node) *sample {
 	s := &sample{
 		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(),
+		splitter:    n.reporter.splitter.stats(),
 		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "",
 	}
 	for _, r := range n.store.Ranges() {
@@ -75,6 +77,8 @@ var metricTable = []struct {
 	{"locus_elections_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.store.Elections) }},
 	{"locus_fell_quiet_total", "Times that a replica stopped its clock because its range was idle.", counter, func(s *sample) float64 { return float64(s.store.FellQuiet) }},
 	{"locus_splits_total", "Splits applied here.", counter, func(s *sample) float64 { return float64(s.store.Splits) }},
+	{"locus_range_measures_total", "Ranges led here that were measured because their counted size was above --range-max-bytes.", counter, func(s *sample) float64 { return float64(s.splitter.measures) }},
+	{"locus_ranges_indivisible", "Ranges led here that are above --range-max-bytes and hold a single group, which is never split.", gauge, func(s *sample) float64 { return float64(s.splitter.indivisible) }},
 	{"locus_checkpoints_total", "Checkpoints taken.", counter, func(s *sample) float64 { return float64(s.store.Checkpoints) }},
 	{"locus_snapshots_sent_total", "Snapshots that the store began to send.", counter, func(s *sample) float64 { return float64(s.store.SnapshotsSent) }},
 	{"locus_snapshots_applied_total", "Snapshots applied here.", counter, func(s *sample) float64 { return float64(s.store.SnapshotsApplied) }},

@@ -25,9 +25,12 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultListen   = "127.0.0.1:7400"
-	DefaultData     = "locus-data"
-	DefaultDeadFor  = 30 * time.Second
+	DefaultListen  = "127.0.0.1:7400"
+	DefaultData    = "locus-data"
+	DefaultDeadFor = 30 * time.Second
+	// DefaultMaxRangeBytes is that of Options.MaxRangeBytes.
+	DefaultMaxRangeBytes = 96 << 20
+
 	gossipOffset    = 10000
 	httpOffset      = 20000
 	maxPort         = 65535
@@ -84,6 +87,9 @@ type Options struct {
 	MaxClockOffset time.Duration
 	// SnapshotRate bounds the bytes per second of all outgoing snapshots. Default 64 MiB/s.
 	SnapshotRate int64
+	// MaxRangeBytes is the size, in bytes of user keys and values, above which a range is split. A smaller limit makes
+	// more ranges: more parallel work and smaller snapshots, and more memory and map for each node. Default 96 MiB.
+	MaxRangeBytes uint64
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
 	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64
@@ -144,6 +150,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SnapshotRate == 0 {
 		o.SnapshotRate = 64 << 20
+	}
+	if o.MaxRangeBytes == 0 {
+		o.MaxRangeBytes = DefaultMaxRangeBytes
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 64 << 20

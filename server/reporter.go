@@ -35,6 +35,7 @@ type reporter struct {
 	finder   *finder
 	office   *office
 	self     func() *locuspb.NodeInfo
+	splitter *splitter
 	interval time.Duration
 	log      *slog.Logger
 	// learned is called after each answer, for whoever keeps addresses.
@@ -109,6 +110,7 @@ func pauseFor(ctx context.Context, d time.Duration) {
 func (r *reporter) report(ctx context.Context) time.Duration {
 	ranges := r.store.Ranges()
 	r.cmap.Learn(routesOf(ranges))
+	r.splitter.look()
 	req := r.request(ranges)
 	ctx, cancel := context.WithTimeout(ctx, max(r.interval, tryTimeout))
 	defer cancel()
@@ -139,7 +141,9 @@ func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatReque
 	for _, i := range ranges {
 		req.Holding = append(req.Holding, uint64(i.Descriptor.ID))
 		if i.Leaseholder {
-			req.Leading = append(req.Leading, reportOf(i))
+			report := reportOf(i)
+			report.Split = r.splitter.wish(i)
+			req.Leading = append(req.Leading, report)
 		}
 	}
 	// Last, so that two reports in a row are ordered by it.

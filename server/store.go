@@ -13,6 +13,7 @@ type store interface {
 	OpenView(id ids.RangeID, boundsEpoch uint64, ts hlc.Timestamp, done func(raftstore.View, error))
 	HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope)
 	BeginSnapshot(h *locuspb.SnapshotHeader) (raftstore.SnapshotSink, error)
+	MeasureRange(id ids.RangeID, boundsEpoch uint64, done func(raftstore.Measure, error))
 	RunOperator(op *locuspb.Operator, done func(error))
 	Ranges() []raftstore.RangeInfo
 	Range(id ids.RangeID) (raftstore.RangeInfo, bool)

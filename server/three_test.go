@@ -25,13 +25,17 @@ type testCluster struct {
 	by map[string]*Node // by data directory
 }
 
-func startCluster(t testing.TB, size int) *testCluster {
+func startCluster(t testing.TB, size int, change ...func(*Options)) *testCluster {
 	c := &testCluster{t: t, by: map[string]*Node{}}
 	base := t.TempDir()
 	var join []string
 	for i := range size {
 		dir := filepath.Join(base, fmt.Sprint("n", i+1))
-		n := startNode(t, testOptions(t, dir, join...))
+		o := testOptions(t, dir, join...)
+		for _, f := range change {
+			f(&o)
+		}
+		n := startNode(t, o)
 		c.set(dir, n)
 		if i == 0 {
 			join = []string{n.Addr()}

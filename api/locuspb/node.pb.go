@@ -600,6 +600,7 @@ type RangeReport struct {
 	ApproxBytes   uint64                 `protobuf:"varint,4,opt,name=approx_bytes,json=approxBytes,proto3" json:"approx_bytes,omitempty"`
 	ApproxRecords uint64                 `protobuf:"varint,5,opt,name=approx_records,json=approxRecords,proto3" json:"approx_records,omitempty"`
 	Progress      []*ReplicaProgress     `protobuf:"bytes,6,rep,name=progress,proto3" json:"progress,omitempty"`
+	Split         *SplitWish             `protobuf:"bytes,7,opt,name=split,proto3" json:"split,omitempty"` // unset: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +677,66 @@ func (x *RangeReport) GetProgress() []*ReplicaProgress {
 	return nil
 }
 
+func (x *RangeReport) GetSplit() *SplitWish {
+	if x != nil {
+		return x.Split
+	}
+	return nil
+}
+
+// SplitWish is the leaseholder's: at these bounds the range should be split at key, which begins a group.
+type SplitWish struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // global key
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitWish) Reset() {
+	*x = SplitWish{}
+	mi := &file_locus_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitWish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitWish) ProtoMessage() {}
+
+func (x *SplitWish) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitWish.ProtoReflect.Descriptor instead.
+func (*SplitWish) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SplitWish) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SplitWish) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type ReplicaProgress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplicaId     uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
@@ -687,7 +748,7 @@ type ReplicaProgress struct {
 
 func (x *ReplicaProgress) Reset() {
 	*x = ReplicaProgress{}
-	mi := &file_locus_v1_node_proto_msgTypes[9]
+	mi := &file_locus_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +760,7 @@ func (x *ReplicaProgress) String() string {
 func (*ReplicaProgress) ProtoMessage() {}
 
 func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[9]
+	mi := &file_locus_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +773,7 @@ func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaProgress.ProtoReflect.Descriptor instead.
 func (*ReplicaProgress) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReplicaProgress) GetReplicaId() uint64 {
@@ -749,7 +810,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[10]
+	mi := &file_locus_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +822,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[10]
+	mi := &file_locus_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +835,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeartbeatRequest) GetNode() *NodeInfo {
@@ -829,7 +890,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[11]
+	mi := &file_locus_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +902,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[11]
+	mi := &file_locus_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +915,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatResponse) GetClock() uint64 {
@@ -932,7 +993,7 @@ type GoneReplica struct {
 
 func (x *GoneReplica) Reset() {
 	*x = GoneReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[12]
+	mi := &file_locus_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1005,7 @@ func (x *GoneReplica) String() string {
 func (*GoneReplica) ProtoMessage() {}
 
 func (x *GoneReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[12]
+	mi := &file_locus_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1018,7 @@ func (x *GoneReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneReplica.ProtoReflect.Descriptor instead.
 func (*GoneReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GoneReplica) GetRangeId() uint64 {
@@ -995,7 +1056,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1068,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1081,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Operator) GetRangeId() uint64 {
@@ -1146,7 +1207,7 @@ type AddLearner struct {
 
 func (x *AddLearner) Reset() {
 	*x = AddLearner{}
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1219,7 @@ func (x *AddLearner) String() string {
 func (*AddLearner) ProtoMessage() {}
 
 func (x *AddLearner) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1232,7 @@ func (x *AddLearner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
 func (*AddLearner) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AddLearner) GetStoreId() uint64 {
@@ -1192,7 +1253,7 @@ type ReplaceVoters struct {
 
 func (x *ReplaceVoters) Reset() {
 	*x = ReplaceVoters{}
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1265,7 @@ func (x *ReplaceVoters) String() string {
 func (*ReplaceVoters) ProtoMessage() {}
 
 func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1278,7 @@ func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceVoters.ProtoReflect.Descriptor instead.
 func (*ReplaceVoters) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplaceVoters) GetPromote() []uint64 {
@@ -1243,7 +1304,7 @@ type TransferLease struct {
 
 func (x *TransferLease) Reset() {
 	*x = TransferLease{}
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1316,7 @@ func (x *TransferLease) String() string {
 func (*TransferLease) ProtoMessage() {}
 
 func (x *TransferLease) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1329,7 @@ func (x *TransferLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLease.ProtoReflect.Descriptor instead.
 func (*TransferLease) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TransferLease) GetStoreId() uint64 {
@@ -1287,7 +1348,7 @@ type RemoveReplica struct {
 
 func (x *RemoveReplica) Reset() {
 	*x = RemoveReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1360,7 @@ func (x *RemoveReplica) String() string {
 func (*RemoveReplica) ProtoMessage() {}
 
 func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1373,7 @@ func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReplica.ProtoReflect.Descriptor instead.
 func (*RemoveReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveReplica) GetReplicaId() uint64 {
@@ -1332,7 +1393,7 @@ type SplitAt struct {
 
 func (x *SplitAt) Reset() {
 	*x = SplitAt{}
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1405,7 @@ func (x *SplitAt) String() string {
 func (*SplitAt) ProtoMessage() {}
 
 func (x *SplitAt) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1418,7 @@ func (x *SplitAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitAt.ProtoReflect.Descriptor instead.
 func (*SplitAt) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SplitAt) GetKey() []byte {
@@ -1395,7 +1456,7 @@ type RunRangeRequest struct {
 
 func (x *RunRangeRequest) Reset() {
 	*x = RunRangeRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1468,7 @@ func (x *RunRangeRequest) String() string {
 func (*RunRangeRequest) ProtoMessage() {}
 
 func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1481,7 @@ func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeRequest.ProtoReflect.Descriptor instead.
 func (*RunRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunRangeRequest) GetFunction() string {
@@ -1517,7 +1578,7 @@ type RunRangeResponse struct {
 
 func (x *RunRangeResponse) Reset() {
 	*x = RunRangeResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1590,7 @@ func (x *RunRangeResponse) String() string {
 func (*RunRangeResponse) ProtoMessage() {}
 
 func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1603,7 @@ func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeResponse.ProtoReflect.Descriptor instead.
 func (*RunRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RunRangeResponse) GetError() *Error {
@@ -1617,7 +1678,7 @@ type AllocateIDsRequest struct {
 
 func (x *AllocateIDsRequest) Reset() {
 	*x = AllocateIDsRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1690,7 @@ func (x *AllocateIDsRequest) String() string {
 func (*AllocateIDsRequest) ProtoMessage() {}
 
 func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1703,7 @@ func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsRequest.ProtoReflect.Descriptor instead.
 func (*AllocateIDsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AllocateIDsRequest) GetCount() uint64 {
@@ -1661,7 +1722,7 @@ type AllocateIDsResponse struct {
 
 func (x *AllocateIDsResponse) Reset() {
 	*x = AllocateIDsResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1734,7 @@ func (x *AllocateIDsResponse) String() string {
 func (*AllocateIDsResponse) ProtoMessage() {}
 
 func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1747,7 @@ func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsResponse.ProtoReflect.Descriptor instead.
 func (*AllocateIDsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AllocateIDsResponse) GetFirst() uint64 {
@@ -1755,7 +1816,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\x04R\astoreId\x12(\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\x12\x14\n" +
-	"\x05clock\x18\x04 \x01(\x04R\x05clock\"\xf7\x01\n" +
+	"\x05clock\x18\x04 \x01(\x04R\x05clock\"\xa2\x02\n" +
 	"\vRangeReport\x129\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x19.locus.v1.RangeDescriptorR\n" +
@@ -1764,7 +1825,11 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12!\n" +
 	"\fapprox_bytes\x18\x04 \x01(\x04R\vapproxBytes\x12%\n" +
 	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\x125\n" +
-	"\bprogress\x18\x06 \x03(\v2\x19.locus.v1.ReplicaProgressR\bprogress\"^\n" +
+	"\bprogress\x18\x06 \x03(\v2\x19.locus.v1.ReplicaProgressR\bprogress\x12)\n" +
+	"\x05split\x18\a \x01(\v2\x13.locus.v1.SplitWishR\x05split\"5\n" +
+	"\tSplitWish\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"^\n" +
 	"\x0fReplicaProgress\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
@@ -1869,7 +1934,7 @@ func file_locus_v1_node_proto_rawDescGZIP() []byte {
 	return file_locus_v1_node_proto_rawDescData
 }
 
-var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_locus_v1_node_proto_goTypes = []any{
 	(*RaftFrame)(nil),           // 0: locus.v1.RaftFrame
 	(*RaftEnvelope)(nil),        // 1: locus.v1.RaftEnvelope
@@ -1880,72 +1945,74 @@ var file_locus_v1_node_proto_goTypes = []any{
 	(*JoinRequest)(nil),         // 6: locus.v1.JoinRequest
 	(*JoinResponse)(nil),        // 7: locus.v1.JoinResponse
 	(*RangeReport)(nil),         // 8: locus.v1.RangeReport
-	(*ReplicaProgress)(nil),     // 9: locus.v1.ReplicaProgress
-	(*HeartbeatRequest)(nil),    // 10: locus.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),   // 11: locus.v1.HeartbeatResponse
-	(*GoneReplica)(nil),         // 12: locus.v1.GoneReplica
-	(*Operator)(nil),            // 13: locus.v1.Operator
-	(*AddLearner)(nil),          // 14: locus.v1.AddLearner
-	(*ReplaceVoters)(nil),       // 15: locus.v1.ReplaceVoters
-	(*TransferLease)(nil),       // 16: locus.v1.TransferLease
-	(*RemoveReplica)(nil),       // 17: locus.v1.RemoveReplica
-	(*SplitAt)(nil),             // 18: locus.v1.SplitAt
-	(*RunRangeRequest)(nil),     // 19: locus.v1.RunRangeRequest
-	(*RunRangeResponse)(nil),    // 20: locus.v1.RunRangeResponse
-	(*AllocateIDsRequest)(nil),  // 21: locus.v1.AllocateIDsRequest
-	(*AllocateIDsResponse)(nil), // 22: locus.v1.AllocateIDsResponse
-	(*Span)(nil),                // 23: locus.v1.Span
-	(*RangeDescriptor)(nil),     // 24: locus.v1.RangeDescriptor
-	(*NodeInfo)(nil),            // 25: locus.v1.NodeInfo
-	(*Route)(nil),               // 26: locus.v1.Route
-	(*Keyspace)(nil),            // 27: locus.v1.Keyspace
-	(*FunctionInfo)(nil),        // 28: locus.v1.FunctionInfo
-	(Codec)(0),                  // 29: locus.v1.Codec
-	(*Error)(nil),               // 30: locus.v1.Error
+	(*SplitWish)(nil),           // 9: locus.v1.SplitWish
+	(*ReplicaProgress)(nil),     // 10: locus.v1.ReplicaProgress
+	(*HeartbeatRequest)(nil),    // 11: locus.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),   // 12: locus.v1.HeartbeatResponse
+	(*GoneReplica)(nil),         // 13: locus.v1.GoneReplica
+	(*Operator)(nil),            // 14: locus.v1.Operator
+	(*AddLearner)(nil),          // 15: locus.v1.AddLearner
+	(*ReplaceVoters)(nil),       // 16: locus.v1.ReplaceVoters
+	(*TransferLease)(nil),       // 17: locus.v1.TransferLease
+	(*RemoveReplica)(nil),       // 18: locus.v1.RemoveReplica
+	(*SplitAt)(nil),             // 19: locus.v1.SplitAt
+	(*RunRangeRequest)(nil),     // 20: locus.v1.RunRangeRequest
+	(*RunRangeResponse)(nil),    // 21: locus.v1.RunRangeResponse
+	(*AllocateIDsRequest)(nil),  // 22: locus.v1.AllocateIDsRequest
+	(*AllocateIDsResponse)(nil), // 23: locus.v1.AllocateIDsResponse
+	(*Span)(nil),                // 24: locus.v1.Span
+	(*RangeDescriptor)(nil),     // 25: locus.v1.RangeDescriptor
+	(*NodeInfo)(nil),            // 26: locus.v1.NodeInfo
+	(*Route)(nil),               // 27: locus.v1.Route
+	(*Keyspace)(nil),            // 28: locus.v1.Keyspace
+	(*FunctionInfo)(nil),        // 29: locus.v1.FunctionInfo
+	(Codec)(0),                  // 30: locus.v1.Codec
+	(*Error)(nil),               // 31: locus.v1.Error
 }
 var file_locus_v1_node_proto_depIdxs = []int32{
 	1,  // 0: locus.v1.RaftFrame.envelopes:type_name -> locus.v1.RaftEnvelope
-	23, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
+	24, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
 	4,  // 2: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
 	1,  // 3: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
-	24, // 4: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
-	25, // 5: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
-	25, // 6: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
-	24, // 7: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
-	9,  // 8: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
-	25, // 9: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
-	8,  // 10: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
-	26, // 11: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
-	25, // 12: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
-	27, // 13: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
-	28, // 14: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
-	13, // 15: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
-	12, // 16: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
-	14, // 17: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
-	15, // 18: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
-	16, // 19: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
-	17, // 20: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
-	18, // 21: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
-	29, // 22: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
-	23, // 23: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
-	30, // 24: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
-	0,  // 25: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
-	3,  // 26: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
-	6,  // 27: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
-	10, // 28: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
-	19, // 29: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
-	21, // 30: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
-	2,  // 31: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
-	5,  // 32: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
-	7,  // 33: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
-	11, // 34: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
-	20, // 35: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
-	22, // 36: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
-	31, // [31:37] is the sub-list for method output_type
-	25, // [25:31] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	25, // 4: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
+	26, // 5: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
+	26, // 6: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
+	25, // 7: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
+	10, // 8: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
+	9,  // 9: locus.v1.RangeReport.split:type_name -> locus.v1.SplitWish
+	26, // 10: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
+	8,  // 11: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
+	27, // 12: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
+	26, // 13: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
+	28, // 14: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
+	29, // 15: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
+	14, // 16: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
+	13, // 17: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
+	15, // 18: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
+	16, // 19: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
+	17, // 20: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
+	18, // 21: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
+	19, // 22: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
+	30, // 23: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
+	24, // 24: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
+	31, // 25: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
+	0,  // 26: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
+	3,  // 27: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
+	6,  // 28: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
+	11, // 29: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
+	20, // 30: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
+	22, // 31: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
+	2,  // 32: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
+	5,  // 33: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
+	7,  // 34: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
+	12, // 35: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
+	21, // 36: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
+	23, // 37: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_node_proto_init() }
@@ -1955,7 +2022,7 @@ func file_locus_v1_node_proto_init() {
 	}
 	file_locus_v1_types_proto_init()
 	file_locus_v1_locus_proto_init()
-	file_locus_v1_node_proto_msgTypes[13].OneofWrappers = []any{
+	file_locus_v1_node_proto_msgTypes[14].OneofWrappers = []any{
 		(*Operator_AddLearner)(nil),
 		(*Operator_Replace)(nil),
 		(*Operator_Transfer)(nil),
@@ -1968,7 +2035,7 @@ func file_locus_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_node_proto_rawDesc), len(file_locus_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
