@@ -17,7 +17,7 @@ import (
 
 var (
 	mutants = flag.Bool("check.mutants", false, "run the check against binaries that are broken on purpose: it has to find them")
-	length  = flag.Duration("check.time", time.Minute, "TestMutants: how long each run may take to find it")
+	length  = flag.Duration("check.time", 3*time.Minute, "TestMutants: how long each run may take to find it")
 )
 
 func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,7 +79,7 @@ type Incident struct {
 }
 
 func (i Incident) String() string {
-	return fmt.Sprintf("%9s  %-9s %-28s %8s %8s %8s %8s %8s %8s", round(i.At), i.Fault, i.What,
+	return fmt.Sprintf("%9s  %-9s %-36s %8s %8s %8s %8s %8s %8s", round(i.At), i.Fault, i.What,
 		round(i.Lasted), round(i.Serve), round(i.Ready), round(i.Writes), round(i.Most), round(i.Least))
 }
 
@@ -124,14 +125,15 @@ func (n *Nemesis) Run(ctx context.Context, kinds []Fault, until time.Time) error
 			continue
 		}
 		f := faults[n.Rand.IntN(len(faults))]
-		if err := n.once(ctx, f); err != nil {
+		both := slices.Contains(faults, Kill) && n.Rand.IntN(4) == 0 // of a partition: a node dies in it
+		if err := n.once(ctx, f, both); err != nil {
 			return fmt.Errorf("%s %d: %w", f, len(n.incidents)+1, err)
 		}
 	}
 	return context.Cause(ctx)
 }
 
-func (n *Nemesis) once(ctx context.Context, f Fault) error {
+func (n *Nemesis) once(ctx context.Context, f Fault, both bool) error {
 	switch f {
 	case Kill:
 		nodes := n.Cluster.Nodes()
@@ -142,7 +144,7 @@ func (n *Nemesis) once(ctx context.Context, f Fault) error {
 	case Pause:
 		return n.PauseOne(ctx)
 	case Partition:
-		return n.PartitionOnce(ctx)
+		return n.PartitionOnce(ctx, both)
 	default:
 		return fmt.Errorf("nobody knows the fault %q", f)
 	}
@@ -379,7 +381,7 @@ func (n *Nemesis) Report() string {
 }
 
 // Heading is that of a table of incidents.
-var Heading = fmt.Sprintf("%9s  %-9s %-28s %8s %8s %8s %8s %8s %8s", "at", "fault", "of", "lasted", "serve", "ready", "writes", "pause", "(least)")
+var Heading = fmt.Sprintf("%9s  %-9s %-36s %8s %8s %8s %8s %8s %8s", "at", "fault", "of", "lasted", "serve", "ready", "writes", "pause", "(least)")
 
 func names(nodes []*cluster.Node) string {
 	var out []string

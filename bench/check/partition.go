@@ -82,7 +82,8 @@ func (n *Nemesis) minority() partition {
 // PartitionOnce breaks the network between nodes and heals it. Clients reach every node all the while: a leaseholder
 // that is cut off from its followers must not answer with what it has. Every other time it lasts until the others have
 // taken writes on all ranges, if they can, and the newest are read by a client that still asks the old leaseholders.
-func (n *Nemesis) PartitionOnce(ctx context.Context) error {
+// With kill, a node dies in it and starts when it is over.
+func (n *Nemesis) PartitionOnce(ctx context.Context, kill bool) error {
 	p := n.nextPartition(ctx)
 	i := n.begin(Partition)
 	i.What = p.what
@@ -93,10 +94,17 @@ func (n *Nemesis) PartitionOnce(ctx context.Context) error {
 	defer sleeper.close()
 	begun := time.Now()
 	n.breakLinks(p)
-	err = n.during(ctx, p, &i, sleeper, begun)
+	if kill {
+		err = n.killDuring(ctx, &i)
+	} else {
+		err = n.during(ctx, p, &i, sleeper, begun)
+	}
 	n.Cluster.Links().Heal()
 	i.Lasted = time.Since(begun)
 	if err != nil {
+		return err
+	}
+	if err := n.startDead(ctx); err != nil {
 		return err
 	}
 	if err := n.AwaitWrites(ctx, time.Now()); err != nil {
@@ -117,6 +125,32 @@ func (n *Nemesis) breakLinks(p partition) {
 			}
 		}
 	}
+}
+
+// killDuring kills a node somewhere in a time with a broken network: a part that was to go on may not, then.
+func (n *Nemesis) killDuring(ctx context.Context, i *Incident) error {
+	nodes := n.Cluster.Nodes()
+	victim := nodes[n.Rand.IntN(len(nodes))]
+	i.What += ", " + victim.Name() + " killed"
+	passed := Pass(ctx, n.UpTo(n.Pace.Paused/2))
+	if err := victim.Kill(); err != nil {
+		return err
+	}
+	if !passed || !Pass(ctx, n.UpTo(n.Pace.Paused/2)) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// startDead starts the nodes that do not run.
+func (n *Nemesis) startDead(ctx context.Context) error {
+	var dead []*cluster.Node
+	for _, x := range n.Cluster.Nodes() {
+		if !x.Running() {
+			dead = append(dead, x)
+		}
+	}
+	return cluster.StartAll(ctx, dead...)
 }
 
 // during is what happens while the network is broken.
