@@ -50,7 +50,7 @@ type rangeState struct {
 	records  uint64
 	progress []Progress
 	split    *locuspb.SplitWish // of the leader; nil: none
-	claimed  uint64 // the beat in which leader last claimed it
+	claimed  uint64             // the beat in which leader last claimed it
 
 	op             *inflight
 	failures       int // operators without effect, in a row
