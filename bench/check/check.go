@@ -17,8 +17,17 @@ const (
 	MinNodes   = copies
 	MaxNodes   = 9
 	MaxClients = 64
-	MaxTime    = time.Hour // all that clients were told is kept in memory until it is judged
+	MaxTime    = time.Hour
 )
+
+// maxOperations of a run, about: all that clients were told is kept in memory until it is judged, some 200 bytes each.
+// Clients of long runs work more slowly.
+const maxOperations = 3_000_000
+
+// every is how far apart a goroutine's operations have to be.
+func (o Options) every() time.Duration {
+	return o.Time / (maxOperations / time.Duration(goroutines*o.Clients))
+}
 
 // Options say what Run does. Zero values are defaults.
 type Options struct {
@@ -130,7 +139,7 @@ func Run(ctx context.Context, o Options) (s Summary, err error) {
 func interrupted(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 func run(ctx context.Context, c *cluster.Cluster, o Options, s *Summary) (err error) {
-	l, err := Start(ctx, c, o.Clients)
+	l, err := Start(ctx, c, o.Clients, o.every())
 	if err != nil {
 		return err
 	}

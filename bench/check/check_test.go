@@ -34,6 +34,13 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestPace: a minute is not slowed down, an hour is.
+func TestPace(t *testing.T) {
+	require.Less(t, Options{}.WithDefaults().every(), time.Millisecond)
+	long := Options{Time: MaxTime, Clients: MaxClients}.WithDefaults()
+	require.InDelta(t, maxOperations, float64(long.Time/long.every())*float64(goroutines*long.Clients), maxOperations/100)
+}
+
 // mutant is a bug that the check is there for.
 type mutant struct {
 	name, file string

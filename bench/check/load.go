@@ -27,6 +27,7 @@ const writersPerClient = 2
 // Load is clients that work until they are told to stop, and what they were told.
 type Load struct {
 	cluster *cluster.Cluster
+	every   time.Duration   // between the beginnings of a goroutine's operations, at least
 	ctx     context.Context // ends with the first wrong answer, which is its cause
 	fail    context.CancelCauseFunc
 	quit    chan struct{}
@@ -60,9 +61,13 @@ type worker struct {
 // is one, while the others still ask the old: together they see whether both answer.
 const impatience = 100 * time.Millisecond
 
-// Start makes the keyspace and starts clients. The load ends with Stop, its connections with Close.
-func Start(ctx context.Context, c *cluster.Cluster, clients int) (*Load, error) {
-	l := &Load{cluster: c, quit: make(chan struct{}), clock: history.NewRecorder()}
+// goroutines of a client, each with one operation under way.
+const goroutines = writersPerClient + 3
+
+// Start makes the keyspace and starts clients. Each of their goroutines begins an operation every so often at most; 0: as
+// often as it can. The load ends with Stop, its connections with Close.
+func Start(ctx context.Context, c *cluster.Cluster, clients int, every time.Duration) (*Load, error) {
+	l := &Load{cluster: c, every: every, quit: make(chan struct{}), clock: history.NewRecorder()}
 	l.ctx, l.fail = context.WithCancelCause(ctx)
 	if err := l.connect(ctx, clients); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -147,9 +152,13 @@ func (l *Load) run(step func(ctx context.Context, id, n int, rng *rand.Rand), id
 				return
 			default:
 			}
+			begun := time.Now()
 			ctx, cancel := context.WithTimeout(l.ctx, opTimeout)
 			step(ctx, id, n, rng)
 			cancel()
+			if rest := l.every - time.Since(begun); rest > 0 {
+				Pass(l.ctx, rest)
+			}
 		}
 	})
 }

@@ -57,7 +57,7 @@ func newRand(t *testing.T) *rand.Rand {
 // startLoad starts clients, which end with the test.
 func startLoad(ctx context.Context, t *testing.T, c *cluster.Cluster, clients int) *check.Load {
 	t.Helper()
-	l, err := check.Start(ctx, c, clients)
+	l, err := check.Start(ctx, c, clients, 0)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	return l

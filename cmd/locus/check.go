@@ -51,7 +51,7 @@ Partitions need every address of 127.0.0.0/8 to be this machine's, as it is on L
 	}
 	d := check.Options{}.WithDefaults()
 	f := c.Flags()
-	f.DurationVar(&o.Time, "time", d.Time, "how long clients work and faults happen")
+	f.DurationVar(&o.Time, "time", d.Time, "how long clients work and faults happen; up to 1h")
 	f.StringSliceVar(&o.nemesis, "nemesis", all, "faults to make, or none")
 	f.IntVar(&o.Clients, "clients", d.Clients, "clients, each with five operations under way")
 	f.IntVar(&o.Nodes, "nodes", d.Nodes, "nodes to start")
