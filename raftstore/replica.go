@@ -159,6 +159,9 @@ func (r *Replica) info() (RangeInfo, bool) {
 	if s.isLeader {
 		i.Progress = s.progress
 	}
+	if s.leaseholder && !s.leaseVoid {
+		i.LeaseUntil = s.leaseUntil
+	}
 	return i, true
 }
 

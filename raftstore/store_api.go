@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"time"
+
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
@@ -92,11 +94,14 @@ type RangeInfo struct {
 	Term       ids.Term
 	// Leaseholder: this store leads the range and has applied an entry of its own term.
 	Leaseholder bool
-	Applied     ids.Index
-	LastIndex   ids.Index
-	Bytes       uint64 // approximate, of user keys and values
-	Records     uint64 // approximate
-	Closed      hlc.Timestamp
+	// LeaseUntil is when the lease runs out by the store's monotonic clock, 0 if it has none: until then the store may answer
+	// reads without asking anybody, so no other may be elected.
+	LeaseUntil time.Duration
+	Applied    ids.Index
+	LastIndex  ids.Index
+	Bytes      uint64 // approximate, of user keys and values
+	Records    uint64 // approximate
+	Closed     hlc.Timestamp
 	// Progress of every replica; leader only.
 	Progress []ReplicaProgress
 }

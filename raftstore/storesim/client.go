@@ -129,7 +129,11 @@ func (cl *Client) draw() (input, *locuspb.Request, []byte) {
 		m.Key = key
 		return &locuspb.Request{Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{Mutations: []*locuspb.Mutation{m}, Conditions: conds}}}
 	}
-	switch x := w.Rand.IntN(100); {
+	x := w.Rand.IntN(100)
+	if cl.c.storm > w.Now() && w.Chance(0.8) {
+		x = 99
+	}
+	switch {
 	case x < 35:
 		return input{kind: "get"}, &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}, key
 	case x < 65:

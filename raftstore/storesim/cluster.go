@@ -38,10 +38,16 @@ type Cluster struct {
 	Faults Faults
 	// cut[a][b]: messages from a to b are lost.
 	cut map[[2]ids.StoreID]bool
+	// lag[a][b]: messages from a to b take up to so much longer.
+	lag map[[2]ids.StoreID]time.Duration
 
 	// How the stores read: by lease or by index, and with how large a cache of rows (below 0: none).
 	reads    raftstore.ReadMode
 	rowCache int64
+
+	// storm is until when clients raise the counter without a pause, in proposals that Raft drops for their size and in others
+	// that are evaluated on top of those.
+	storm time.Duration
 
 	nextRange uint64
 	watch     *watch
@@ -59,7 +65,7 @@ type Cluster struct {
 // newCluster makes a cluster of n stores, the first of them bootstrapped, none running.
 func newCluster(w *sim.World, n int, f Faults, logger *slog.Logger) (*Cluster, error) {
 	c := &Cluster{
-		W: w, Faults: f, cut: make(map[[2]ids.StoreID]bool), nextRange: uint64(raftstore.TailRange) + 1,
+		W: w, Faults: f, cut: make(map[[2]ids.StoreID]bool), lag: make(map[[2]ids.StoreID]time.Duration), nextRange: uint64(raftstore.TailRange) + 1,
 		logger: logger, ledger: newLedger(),
 	}
 	c.watch = newWatch(c)
@@ -80,8 +86,11 @@ func (c *Cluster) violate(err error) {
 // Cut loses messages between two stores, one way.
 func (c *Cluster) Cut(from, to ids.StoreID) { c.cut[[2]ids.StoreID{from, to}] = true }
 
-// Heal ends all partitions.
-func (c *Cluster) Heal() { clear(c.cut) }
+// Heal ends all partitions and lags.
+func (c *Cluster) Heal() {
+	clear(c.cut)
+	clear(c.lag)
+}
 
 func (c *Cluster) node(id ids.StoreID) *Node {
 	if id == 0 || int(id) > len(c.Nodes) {
@@ -98,6 +107,9 @@ func (c *Cluster) latency(from, to ids.StoreID) (time.Duration, bool) {
 	d := c.W.Between(50*time.Microsecond, max(c.Faults.Delay, time.Millisecond))
 	if c.W.Chance(0.01) {
 		d *= 10
+	}
+	if lag := c.lag[[2]ids.StoreID{from, to}]; lag > 0 {
+		d += c.W.Between(lag/2, lag)
 	}
 	return d, true
 }

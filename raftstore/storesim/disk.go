@@ -99,7 +99,8 @@ func damaged(err error) (file string, offset int64, ok bool) {
 // flip flips a bit in a file that nobody writes to: a segment of the log that others follow. Only bytes that are
 // something are hit: zeros between records and behind them mean nothing. False if there is no such file.
 func (n *Node) flip() (bool, error) {
-	names, err := n.files.List(logDir)
+	seen := n.files.Clone() // which has none of the faults that the store is to meet
+	names, err := seen.List(logDir)
 	if err != nil {
 		return false, err
 	}
@@ -114,7 +115,7 @@ func (n *Node) flip() (bool, error) {
 	}
 	w := n.c.W
 	file := segments[w.Rand.IntN(len(segments)-1)]
-	content, err := vfs.ReadFile(n.files, file)
+	content, err := vfs.ReadFile(seen, file)
 	if err != nil {
 		return false, err
 	}

@@ -2,6 +2,8 @@ package storesim
 
 import (
 	"time"
+
+	"github.com/locuskv/locus/internal/ids"
 )
 
 // nemesis does the cluster harm now and then, as long as chaos reigns.
@@ -17,6 +19,21 @@ func (r *run) nemesis() {
 			c.Heal()
 		}
 		r.nemesis()
+	})
+}
+
+// storms let all clients go at one key for a moment, now and then.
+func (r *run) storms() {
+	c, w := r.c, r.c.W
+	w.After(w.Between(time.Second, 12*time.Second), "storm", func() {
+		if !r.chaos {
+			return
+		}
+		c.storm = w.Now() + w.Between(50*time.Millisecond, 300*time.Millisecond)
+		for _, cl := range r.clients {
+			cl.rush()
+		}
+		r.storms()
 	})
 }
 
@@ -45,8 +62,10 @@ func (r *run) harm(n *Node) {
 				r.restartLater(n)
 			}
 		}
-	case x < 58:
+	case x < 52:
 		r.partition(n)
+	case x < 58:
+		r.lag(n)
 	case x < 66 && up:
 		r.pause(n)
 	case x < 72 && up:
@@ -70,7 +89,11 @@ func (r *run) harm(n *Node) {
 
 func (r *run) restartLater(n *Node) {
 	c, w := r.c, r.c.W
-	w.After(w.Between(100*time.Millisecond, 4*time.Second), "restart", func() {
+	down := w.Between(100*time.Millisecond, 4*time.Second)
+	if w.Chance(0.3) {
+		down = w.Between(time.Millisecond, 200*time.Millisecond) // before leases have run out that it helped to renew
+	}
+	w.After(down, "restart", func() {
 		if n.Up() || n.lost {
 			return
 		}
@@ -185,6 +208,25 @@ func (r *run) pause(n *Node) {
 	r.c.Stats.Pauses++
 	life.Pause()
 	w.After(w.Between(100*time.Millisecond, 8*time.Second), "resume", life.Resume)
+}
+
+// lag delays everything that a store is to hear, and often cuts off what it says after a while: then it goes on hearing
+// answers of those who have given it up.
+func (r *run) lag(n *Node) {
+	c, w := r.c, r.c.W
+	c.Stats.Lags++
+	d := w.Between(100*time.Millisecond, 1500*time.Millisecond)
+	for _, other := range c.Nodes {
+		c.lag[[2]ids.StoreID{other.ID, n.ID}] = d
+	}
+	w.After(w.Between(0, 3*time.Second), "what it says is lost", func() {
+		if len(c.lag) > 0 && w.Chance(0.7) {
+			for _, other := range c.Nodes {
+				c.Cut(n.ID, other.ID)
+			}
+		}
+	})
+	w.After(w.Between(2*time.Second, 7*time.Second), "heal", c.Heal)
 }
 
 func (r *run) partition(n *Node) {

@@ -124,7 +124,22 @@ func (x *watch) leads(n *Node, r *raftstore.RangeInfo) {
 	if prev, ok := x.leaders[k]; ok && prev != r.Leader {
 		x.c.violate(fmt.Errorf("I1: stores %s and %s both lead range %s in term %d, says store %s", prev, r.Leader, k.id, k.term, n.ID))
 	}
+	if _, known := x.leaders[k]; !known {
+		x.leases(r)
+	}
 	x.leaders[k] = r.Leader
+}
+
+// leases checks that a new leader finds nobody with a lease on its range (I8).
+func (x *watch) leases(r *raftstore.RangeInfo) {
+	for _, o := range x.c.Nodes {
+		if !o.Up() || o.ID == r.Leader {
+			continue
+		}
+		if i, ok := o.Store.Range(r.Descriptor.ID); ok && i.Term < r.Term && i.LeaseUntil > o.clock.Monotonic() {
+			x.c.violate(fmt.Errorf("I8: store %s was elected for range %s in term %d while store %s has a lease of term %d for %s more", r.Leader, r.Descriptor.ID, r.Term, o.ID, i.Term, i.LeaseUntil-o.clock.Monotonic()))
+		}
+	}
 }
 
 // appliedAt checks that replicas which have applied the same are the same, as far as is cheap to say (I2); the digests

@@ -71,7 +71,7 @@ func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
 		}
 		op.Step = &locuspb.Operator_AddLearner{AddLearner: &locuspb.AddLearner{StoreId: uint64(free)}}
 		r.c.Stats.ReplicaChanges++
-	case len(voters) == want && len(d.Replicas) > want && (w.Chance(0.05) || r.lost(d) != 0 && w.Chance(0.3)), len(voters) > want:
+	case len(voters) == want && len(d.Replicas) > want && w.Chance(0.02), len(voters) > want:
 		// a learner that never caught up, or a voter too many
 		last := d.Replicas[len(d.Replicas)-1]
 		if last.Store == n.ID {

@@ -161,6 +161,7 @@ func (r *run) play() error {
 		cl.Start()
 	}
 	r.nemesis()
+	r.storms()
 	r.compare()
 	w.After(r.Chaos, "the end of chaos", func() { r.chaos = false })
 	for r.chaos && c.Violation == nil && w.Step() {
@@ -226,7 +227,14 @@ func (r *run) settle() error {
 		}
 		return r.replicated() && r.caughtUp()
 	}
-	resting := every(w, 100*time.Millisecond, rest)
+	// For a while: an operator may still have been in a queue when it all looked settled.
+	since := w.Now()
+	resting := every(w, 100*time.Millisecond, func() bool {
+		if !rest() {
+			since = w.Now()
+		}
+		return w.Now()-since > 2*time.Second
+	})
 	w.RunUntil(w.Now()+5*time.Minute, func() bool { return c.Violation != nil || resting() })
 	if c.Violation != nil {
 		return c.Violation

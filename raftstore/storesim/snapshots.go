@@ -52,7 +52,7 @@ func acceptable(err error) bool {
 func (cl *Client) rest() {
 	cl.busy = false
 	pause := cl.c.W.Between(0, cl.think)
-	if cl.c.W.Chance(0.7) { // in bursts, so that commands meet
+	if cl.c.storm > cl.c.W.Now() || cl.c.W.Chance(0.7) { // in bursts, so that commands meet
 		pause /= 200
 	}
 	cl.pause(pause)

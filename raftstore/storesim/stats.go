@@ -24,6 +24,7 @@ type Stats struct {
 	LeaseReads     uint64 `must:"happen"`
 	Unknown        uint64 `must:"happen"` // operations of unknown outcome
 	Partitions     uint64 `must:"happen"`
+	Lags           uint64 `must:"happen"`
 	Pauses         uint64 `must:"happen"`
 	ClockJumps     uint64 `must:"happen"` // by an hour
 	DiskErrors     uint64 `must:"happen"` // stores that stopped for EIO or ENOSPC
