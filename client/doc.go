@@ -15,7 +15,8 @@
 //     be unknown, and then the error is *AmbiguousError or ErrSessionExpired and no other. Any other error
 //     of a write says that it did nothing (ErrResultNotKept says that it did everything).
 //   - Reads are linearizable unless an option says otherwise. A scan sees one timestamp over all ranges.
-//   - What a DB has seen, its later operations come after, on all keys. Token carries that to another DB.
+//   - What a DB has seen, its later operations come after, on all keys, but for reads with Eventual. Token carries that to
+//     another DB.
 //   - Queues are bounded: what would not fit fails with *OverloadedError, and a BulkWriter waits.
 //   - Slices given to a method are the caller's again when it returns; slices returned are the caller's.
 //

@@ -118,7 +118,7 @@ func ExampleWithToken() {
 	token := a.Token() // travels with the message from one service to the other
 	fmt.Println(client.Timestamp(token) >= at)
 
-	item := must(b.Keyspace("default").Get(client.WithToken(ctx, token), []byte("order"), client.Eventual()))
+	item := must(b.Keyspace("default").Get(client.WithToken(ctx, token), []byte("order"), client.MaxStaleness(time.Minute)))
 	fmt.Printf("%s %v\n", item.Value, b.Token() >= token)
 	// Output:
 	// true

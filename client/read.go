@@ -36,7 +36,7 @@ func MaxStaleness(d time.Duration) ReadOption {
 	})
 }
 
-// Eventual reads from any replica, whatever it has seen.
+// Eventual reads from any replica, whatever that has seen: it may miss what this DB has written or read before.
 func Eventual() ReadOption {
 	return readOptionFunc(func(o *readOptions) {
 		o.consistency = &locuspb.Consistency{Level: locuspb.ConsistencyLevel_EVENTUAL}
