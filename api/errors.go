@@ -44,6 +44,7 @@ const (
 	CodeNotDriver            Code = 25
 	CodeDeadline             Code = 26
 	CodeRetry                Code = 27
+	CodeDiskFull             Code = 28
 )
 
 // Sentinels, to be told apart with errors.Is.
@@ -105,6 +106,18 @@ type OverloadedError struct {
 
 func (e *OverloadedError) Error() string {
 	return fmt.Sprintf("locus: %s is overloaded; retry after %s", e.What, e.RetryAfter)
+}
+
+// DiskFullError says that a store with a replica of the range has less free space than it must keep. Puts and
+// read-write calls are refused until there is room again; nothing was done.
+type DiskFullError struct {
+	Store uint64
+	Free  int64 // bytes
+	Limit int64 // bytes: below it a store is nearly full
+}
+
+func (e *DiskFullError) Error() string {
+	return fmt.Sprintf("locus: the disk of store s%d is nearly full: %d bytes are free, less than the limit of %d", e.Store, e.Free, e.Limit)
 }
 
 // TimestampUnavailableError says that a timestamp can't be read (any more, or here); Oldest is the

@@ -39,6 +39,7 @@ var grpcCodes = map[Code]codes.Code{
 	CodeNotDriver:            codes.FailedPrecondition,
 	CodeDeadline:             codes.DeadlineExceeded,
 	CodeRetry:                codes.Aborted,
+	CodeDiskFull:             codes.ResourceExhausted,
 }
 
 // ToStatus makes a gRPC error that carries err as a status detail, for handlers of unary calls to return.

@@ -98,6 +98,8 @@ func requestError(err error) *locuspb.Error {
 		return &locuspb.Error{Code: uint32(CodeOverloaded), What: e.What, RetryAfterMs: millisUp(e.RetryAfter)}
 	case *LimitError:
 		return &locuspb.Error{Code: uint32(CodeLimit), What: e.What, Limit: e.Limit, Got: e.Got}
+	case *DiskFullError:
+		return &locuspb.Error{Code: uint32(CodeDiskFull), LeaseholderStore: e.Store, Limit: e.Limit, Got: e.Free}
 	case *UnavailableError:
 		return &locuspb.Error{Code: uint32(CodeUnavailable), Message: e.Reason}
 	case *DeadlineError:
@@ -276,6 +278,8 @@ func fromProto(m *locuspb.Error, causes int) error {
 		return &SpanUnavailableError{Span: SpanFromProto(m.Span), Cause: cause()}
 	case CodeLimit:
 		return &LimitError{What: m.What, Limit: m.Limit, Got: m.Got}
+	case CodeDiskFull:
+		return &DiskFullError{Store: m.LeaseholderStore, Free: m.Got, Limit: m.Limit}
 	case CodeFunction:
 		return &FunctionError{Function: m.What, Code: m.FunctionCode, Message: m.Message}
 	case CodeFunctionNotFound:

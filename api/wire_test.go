@@ -85,6 +85,7 @@ var wire = []struct {
 	{26, &DeadlineError{Reason: "slow"}, codes.DeadlineExceeded},
 	{26, &DeadlineError{Reason: "gave up", Canceled: true}, codes.Canceled},
 	{27, &RetryError{Reason: "base moved"}, codes.Aborted},
+	{28, &DiskFullError{Store: 3, Free: 5, Limit: 1 << 30}, codes.ResourceExhausted},
 }
 
 // cross marshals a message and reads it back, as a peer would.
@@ -271,7 +272,7 @@ func TestStatusOfOthers(t *testing.T) {
 }
 
 func TestCodesOfNewerVersions(t *testing.T) {
-	for _, code := range []uint32{0, 28, math.MaxUint32} {
+	for _, code := range []uint32{0, uint32(len(wire)) + 1000, math.MaxUint32} {
 		var internal *InternalError
 		require.ErrorAs(t, FromProto(&locuspb.Error{Code: code, Message: "new things"}), &internal)
 		require.Contains(t, internal.Reason, fmt.Sprint(code))

@@ -50,6 +50,7 @@ type NodeInfo struct {
 	CapacityBytes  uint64
 	AvailableBytes uint64
 	UsedBytes      uint64
+	NearlyFull     bool // fewer bytes are available than must be: ranges with a replica there take no puts
 	SinceHeartbeat time.Duration
 }
 
@@ -65,7 +66,8 @@ type Status struct {
 	LiveNodes       uint64
 	SuspectNodes    uint64 // silent for a while: about to be live again, or dead
 	DeadNodes       uint64
-	DriverAddress   string // of the node that runs the placement driver
+	NearlyFull      []StoreID // ranges with a replica there take no puts (*DiskFullError)
+	DriverAddress   string    // of the node that runs the placement driver
 	Keyspaces       uint64
 	WantedReplicas  uint64
 }
@@ -217,6 +219,7 @@ func (db *DB) Nodes(ctx context.Context) ([]NodeInfo, error) {
 			Store: StoreID(n.StoreId), ID: n.NodeId, Address: n.Address, HTTPAddress: n.HttpAddress,
 			GossipAddress: n.GossipAddress, Version: n.Version, State: n.State, Replicas: n.Replicas, Leases: n.Leases,
 			CapacityBytes: n.CapacityBytes, AvailableBytes: n.AvailableBytes, UsedBytes: n.UsedBytes,
+			NearlyFull:     n.NearlyFull,
 			SinceHeartbeat: time.Duration(n.SinceHeartbeatMs) * time.Millisecond,
 		})
 	}
@@ -233,8 +236,13 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, public(err, nil)
 	}
+	var full []StoreID
+	for _, id := range m.NearlyFull {
+		full = append(full, StoreID(id))
+	}
 	return Status{
-		ClusterID: m.ClusterId, NodeID: m.NodeId, Store: StoreID(m.StoreId), Version: m.Version, Ranges: m.Ranges,
+		NearlyFull: full,
+		ClusterID:  m.ClusterId, NodeID: m.NodeId, Store: StoreID(m.StoreId), Version: m.Version, Ranges: m.Ranges,
 		UnderReplicated: m.Underreplicated, Unavailable: m.Unavailable, LiveNodes: m.LiveNodes, DeadNodes: m.DeadNodes, SuspectNodes: m.SuspectNodes,
 		DriverAddress: m.DriverAddress, Keyspaces: m.Keyspaces, WantedReplicas: m.WantedReplicas,
 	}, nil

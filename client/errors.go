@@ -33,6 +33,9 @@ type (
 	AmbiguousError = api.AmbiguousError
 	// OverloadedError says that a queue is full; nothing was done.
 	OverloadedError = api.OverloadedError
+	// DiskFullError says that a store of the range is nearly full: puts and calls that write are refused until there is
+	// room, reads and deletes are not. It did nothing.
+	DiskFullError = api.DiskFullError
 	// LimitError names a limit that a request broke.
 	LimitError = api.LimitError
 	// FunctionError is an error that a function returned on purpose, or a trap. Nothing it did remains.

@@ -297,7 +297,7 @@ func (s *load) compare(o *load) int {
 // canHost says whether a store may be given a learner of the range now.
 func (p *planner) canHost(c *care, at int) bool {
 	s := &p.stores[at]
-	if s.State != Up || s.filling+p.fillCost(c) > p.lim.FillsPerStore*fillLarge {
+	if s.State != Up || s.NearlyFull || s.filling+p.fillCost(c) > p.lim.FillsPerStore*fillLarge {
 		return false
 	}
 	if s.Capacity > 0 && s.Available < s.Capacity/20+c.Bytes {

@@ -17,7 +17,7 @@ import (
 
 // TestPlan plays the stories in testdata/plan. A story is a view and the plan it gives:
 //
-//	stores s1 s2 s3?          (s3? is suspect, s3x dead, s3% has a full disk)
+//	stores s1 s2 s3?          (s3? is suspect, s3x dead, s3% has a full disk, s3& is nearly full)
 //	r1 lead=s1: s1 s2 s3+     a range led by s1 with voters on s1 and s2 and a learner on s3
 //
 // After a replica: + learner, > incoming, < outgoing voter, ~ not caught up, ! not heard from. The id of the
@@ -112,6 +112,8 @@ func parseStore(t *testing.T, w string) StoreView {
 		s.State, w = Dead, id
 	case '%':
 		s.Available, w = 1<<30, id
+	case '&':
+		s.NearlyFull, w = true, id
 	}
 	s.ID = ids.StoreID(parseID(t, w, "s"))
 	return s

@@ -114,7 +114,7 @@ func (d *core) view(now time.Duration) *View {
 	for _, id := range d.cl.storeIDs() {
 		n := d.cl.nodes[id]
 		v.Stores = append(v.Stores, StoreView{
-			ID: id, State: n.state, Capacity: n.info.CapacityBytes, Available: n.info.AvailableBytes,
+			ID: id, State: n.state, Capacity: n.info.CapacityBytes, Available: n.info.AvailableBytes, NearlyFull: n.info.NearlyFull,
 		})
 	}
 	v.Ranges = make([]RangeView, len(d.cl.order))

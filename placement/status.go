@@ -56,6 +56,11 @@ func (d *core) status() *locuspb.StatusResponse {
 		Keyspaces:      uint64(len(d.cat.spaces)),
 		WantedReplicas: uint64(min(d.o.Limits.Replicas, len(d.cl.nodes)-d.cl.countNodes(Dead))),
 	}
+	for _, id := range d.cl.storeIDs() {
+		if n := d.cl.nodes[id]; n.info.NearlyFull && n.state != Dead {
+			s.NearlyFull = append(s.NearlyFull, uint64(id))
+		}
+	}
 	for _, r := range t.list {
 		if d.cl.leaseholder(r) == 0 {
 			s.Unavailable++

@@ -40,6 +40,8 @@ type StoreView struct {
 	State Liveness
 	// Capacity and Available are bytes of its disk; a Capacity of 0 means they are not known.
 	Capacity, Available uint64
+	// NearlyFull: the store refuses new data, by its own word. It gets no new replicas.
+	NearlyFull bool
 }
 
 // RangeView is one range, as its leader reported it.

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/locuskv/locus/api"
@@ -114,6 +113,7 @@ func (n *Node) connectStore(s store) {
 	n.dispatcher = &dispatcher{
 		store: s, clock: n.clock, cmap: n.cmap, functions: n.functions, refetch: n.refetchKeyspaces,
 		pure: make(chan struct{}, 4*runtime.GOMAXPROCS(0)),
+		room: &room{self: n.ident.StoreID, disk: n.disk, cmap: n.cmap, store: s},
 	}
 	n.runner = newRangeRunner(s, n.clock, n.functions, n.dispatcher)
 	n.gateway = gateway.New(gateway.Options{Cluster: gatewayCluster{n}, Clock: n.clock})
@@ -152,18 +152,9 @@ func (n *Node) self() *locuspb.NodeInfo {
 	if n.gossip != nil {
 		info.GossipAddress = n.gossip.Address()
 	}
-	var fs syscall.Statfs_t
-	if syscall.Statfs(n.dir.path, &fs) == nil {
-		info.CapacityBytes = fs.Blocks * uint64(fs.Bsize)
-		info.AvailableBytes = fs.Bavail * uint64(fs.Bsize)
-	}
-	if n.engine != nil && n.raftLog != nil {
-		info.UsedBytes = uint64(max(0, n.engine.Size()+n.raftLog.Size()))
-	}
-	if c := n.o.CapacityBytes; c != 0 {
-		info.CapacityBytes = c
-		info.AvailableBytes = min(info.AvailableBytes, c-min(c, info.UsedBytes))
-	}
+	d := n.disk.state.Load()
+	info.CapacityBytes, info.AvailableBytes, info.UsedBytes = d.capacity, d.available, n.usedBytes()
+	info.MinFreeBytes, info.NearlyFull = d.limit, d.full
 	return info
 }
 

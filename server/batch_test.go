@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -53,10 +54,15 @@ func newTestDispatcher(t testing.TB, s store) *dispatcher {
 		{Name: "hashed", Id: 3, Partition: 1}, {Name: "dropped", Id: 4, Dropped: true},
 	}})
 	return &dispatcher{
-		store: s, clock: hlc.NewClock(time.Now, 0), cmap: m, pure: make(chan struct{}, 2),
+		store: s, clock: hlc.NewClock(time.Now, 0), cmap: m, room: &room{self: 1, disk: plenty(), cmap: m, store: s}, pure: make(chan struct{}, 2),
 		functions: &functions{node: "here", native: testFunctions(t), cmap: m, list: func(context.Context) ([]*locuspb.FunctionInfo, error) { return nil, nil }},
 		refetch:   func(context.Context) error { return nil },
 	}
+}
+
+// plenty is a disk with room.
+func plenty() *disk {
+	return newDisk(func() (uint64, uint64, error) { return 1 << 40, 1 << 40, nil }, 0, slog.New(slog.DiscardHandler))
 }
 
 var grouped = keys.Layout{ID: 2, Group: keys.GroupRule{Delimiter: '/', Depth: 1}}

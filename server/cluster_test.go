@@ -69,6 +69,7 @@ func testOptions(t testing.TB, dir string, join ...string) Options {
 	}
 	return Options{
 		Data: dir, Listen: "127.0.0.1:0", Join: join, Insecure: true, Functions: testFunctions(t),
+		MinFreeBytes: 1, // whatever machine this is
 		TickInterval: 30 * time.Millisecond, HeartbeatInterval: 200 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level})),
 	}
@@ -210,6 +211,24 @@ func (c *testClient) put(l keys.Layout, key, value string) error {
 	_, err := c.do(k, &locuspb.Request{Session: p, Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{
 		Mutations: []*locuspb.Mutation{{Key: k, Value: []byte(value)}},
 	}}})
+	return err
+}
+
+func (c *testClient) delete(l keys.Layout, key string) error {
+	p := c.sess.begin()
+	defer c.sess.end(p)
+	k := l.Encode([]byte(key))
+	_, err := c.do(k, &locuspb.Request{Session: p, Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{
+		Mutations: []*locuspb.Mutation{{Key: k, Delete: true}},
+	}}})
+	return err
+}
+
+// split splits a range at a key.
+func (c *testClient) split(via *Node, l keys.Layout, key string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := c.locus(via).SplitRange(ctx, &locuspb.SplitRangeRequest{Key: l.Encode([]byte(key))})
 	return err
 }
 

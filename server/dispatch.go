@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,8 @@ type dispatcher struct {
 	refetch func(ctx context.Context) error
 	// pure bounds how many pure calls run at a time.
 	pure chan struct{}
+	// room refuses what adds data while a disk is nearly full.
+	room *room
 	// underWay counts requests that are not answered yet.
 	underWay atomic.Int64
 }
@@ -68,7 +71,11 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 			if req.Session == nil {
 				return false, errNoSession
 			}
-			return d.admitWrite(ctx, op.Write, from, wait)
+			ready, err := d.admitWrite(ctx, op.Write, from, wait)
+			if err == nil && ready && addsData(op.Write) {
+				err = d.room.check(ids.RangeID(req.RangeId))
+			}
+			return ready, err
 		}, func() { d.store.Do(req, finish) })
 	case *locuspb.Request_Call:
 		if len(op.Call.GetKey()) == 0 {
@@ -76,7 +83,7 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 			return
 		}
 		d.admit(ctx, finish, func(ctx context.Context, wait bool) (bool, error) {
-			return d.admitCall(ctx, op.Call, req.Session != nil, wait)
+			return d.admitCall(ctx, req, op.Call, wait)
 		}, func() { d.store.Do(req, finish) })
 	default:
 		finish(failed(&api.InvalidArgumentError{Reason: "the request names no operation"}))
@@ -227,12 +234,19 @@ func checkKey(l keys.Layout, group keys.Span, key []byte) error {
 	return nil
 }
 
+// addsData says whether a write puts anything into a keyspace of users. What the cluster records of itself is little, and
+// goes on: it takes records to make room by moving ranges.
+func addsData(w *locuspb.WriteRequest) bool {
+	id, _ := keys.KeyspaceOf(firstKey(w))
+	return id != systemKeyspace && slices.ContainsFunc(w.Mutations, func(m *locuspb.Mutation) bool { return !m.GetDelete() })
+}
+
 // errNoSession refuses a command that could take effect twice: its sender would repeat it when the answer is
 // lost, and nobody could know it again (promise P4).
 var errNoSession = &api.InvalidArgumentError{Reason: "a command that writes needs a session"}
 
 // admitCall has the function ready and pins its version, so that the sequencer runs what was checked.
-func (d *dispatcher) admitCall(ctx context.Context, call *locuspb.CallRequest, session, wait bool) (ready bool, err error) {
+func (d *dispatcher) admitCall(ctx context.Context, req *locuspb.Request, call *locuspb.CallRequest, wait bool) (ready bool, err error) {
 	l, ready, err := d.layout(ctx, call.Key, wait)
 	if err != nil || !ready {
 		return false, err
@@ -255,8 +269,13 @@ func (d *dispatcher) admitCall(ctx context.Context, call *locuspb.CallRequest, s
 	if err := udf.CheckCall(f.runnable, udf.KindReadWrite, udf.Codec(call.Codec)); err != nil {
 		return false, err
 	}
-	if !session && !call.DryRun && f.runnable.Kind() == udf.KindReadWrite {
-		return false, errNoSession
+	if !call.DryRun && f.runnable.Kind() == udf.KindReadWrite {
+		if req.Session == nil {
+			return false, errNoSession
+		}
+		if err := d.room.check(ids.RangeID(req.RangeId)); err != nil {
+			return false, err
+		}
 	}
 	call.Version = f.version
 	return true, nil

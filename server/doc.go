@@ -40,7 +40,7 @@
 //     after that could be lost.
 //   - Every queue is bounded: a Batch stream by requests and bytes (batch.go), the transport by bytes, range
 //     functions and pure calls by slots, their streams by pages (gateway/stream.go). Beyond its bound a stream is not read, a message dropped, a request
-//     refused.
+//     refused. The disk is bounded too: ranges with a replica on a store that is nearly full take no puts (disk.go).
 //   - Node-to-node calls name their cluster and are refused by another one; clients can't write the system
 //     keyspace.
 //

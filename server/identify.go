@@ -48,6 +48,7 @@ func (n *Node) openDirectory(context.Context) error {
 	if err != nil {
 		return n.openError(err)
 	}
+	n.disk = newDisk(n.diskUsage, n.o.MinFreeBytes, n.log)
 	return nil
 }
 

@@ -16,6 +16,8 @@ type sample struct {
 	leases        int
 	leaderless    int
 	splitter      splitterStats
+	disk          diskState
+	diskRefusals  uint64
 	engineBytes   int64
 	logBytes      int64
 	ready, driver bool
@@ -24,7 +26,7 @@ type sample struct {
 func takeSample(n *Node) *sample {
 	s := &sample{
 		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(),
-		splitter:    n.reporter.splitter.stats(),
+		splitter: n.reporter.splitter.stats(), disk: *n.disk.state.Load(), diskRefusals: n.dispatcher.room.refused.Load(),
 		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "",
 	}
 	for _, r := range n.store.Ranges() {
@@ -89,6 +91,10 @@ var metricTable = []struct {
 	{"locus_leases", "Ranges that this store is the leaseholder of.", gauge, func(s *sample) float64 { return float64(s.leases) }},
 	{"locus_replicas_leaderless", "Replicas here that know no leader.", gauge, func(s *sample) float64 { return float64(s.leaderless) }},
 	{"locus_engine_bytes", "Bytes of the engine's files, about.", gauge, func(s *sample) float64 { return float64(s.engineBytes) }},
+	{"locus_disk_available_bytes", "Bytes that are free for the store.", gauge, func(s *sample) float64 { return float64(s.disk.available) }},
+	{"locus_disk_min_free_bytes", "Bytes that must stay free (see --min-free-bytes).", gauge, func(s *sample) float64 { return float64(s.disk.limit) }},
+	{"locus_disk_nearly_full", "1 if fewer bytes are free than must be: ranges with a replica here take no puts.", gauge, func(s *sample) float64 { return flag(s.disk.full) }},
+	{"locus_disk_full_refusals_total", "Puts and calls refused here because a disk is nearly full, this store's or another replica's.", counter, func(s *sample) float64 { return float64(s.diskRefusals) }},
 	{"locus_log_bytes", "Bytes of the Raft log's segments.", gauge, func(s *sample) float64 { return float64(s.logBytes) }},
 	{"locus_ready", "1 if the node takes part in its cluster (see /readyz).", gauge, func(s *sample) float64 { return flag(s.ready) }},
 	{"locus_driver", "1 if the placement driver runs here.", gauge, func(s *sample) float64 { return flag(s.driver) }},

@@ -34,6 +34,7 @@ type Node struct {
 	httpAddress string
 
 	dir      *directory
+	disk     *disk
 	engine   *engine.Badger
 	raftLog  raftlog.Log
 	clock    *hlc.Clock
@@ -233,6 +234,7 @@ func (n *Node) startLoops(context.Context) error {
 	n.wg.Go(func() { n.tick(ticks) })
 	n.wg.Go(func() { n.office.run(n.background) })
 	n.wg.Go(func() { n.reporter.run(n.background) })
+	n.wg.Go(func() { n.disk.run(n.background, n.reporter.refresh) })
 	return nil
 }
 

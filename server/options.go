@@ -72,6 +72,11 @@ type Options struct {
 
 	// CapacityBytes is how much this store may hold; 0: what the file system has.
 	CapacityBytes uint64
+	// MinFreeBytes is how much of the disk must stay free: below it, ranges with a replica here take deletes and no puts.
+	// Default: the larger of 5% of the capacity and 1 GiB, but at most 20%.
+	MinFreeBytes uint64
+	// fileSystem stands in for statfs in tests.
+	fileSystem func() (capacity, available uint64, err error)
 	// DeadAfter is how long a store may be silent before its replicas are replaced. Default 30 s. Shorter
 	// replaces replicas of nodes that merely restart; longer leaves ranges at two replicas for longer.
 	DeadAfter time.Duration

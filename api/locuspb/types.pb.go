@@ -469,6 +469,8 @@ type NodeInfo struct {
 	AvailableBytes   uint64                 `protobuf:"varint,11,opt,name=available_bytes,json=availableBytes,proto3" json:"available_bytes,omitempty"`
 	UsedBytes        uint64                 `protobuf:"varint,12,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
 	SinceHeartbeatMs int64                  `protobuf:"varint,13,opt,name=since_heartbeat_ms,json=sinceHeartbeatMs,proto3" json:"since_heartbeat_ms,omitempty"`
+	MinFreeBytes     uint64                 `protobuf:"varint,14,opt,name=min_free_bytes,json=minFreeBytes,proto3" json:"min_free_bytes,omitempty"` // below so many available bytes the store is nearly full
+	NearlyFull       bool                   `protobuf:"varint,15,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`         // ranges with a replica there take no puts
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -594,6 +596,20 @@ func (x *NodeInfo) GetSinceHeartbeatMs() int64 {
 	return 0
 }
 
+func (x *NodeInfo) GetMinFreeBytes() uint64 {
+	if x != nil {
+		return x.MinFreeBytes
+	}
+	return 0
+}
+
+func (x *NodeInfo) GetNearlyFull() bool {
+	if x != nil {
+		return x.NearlyFull
+	}
+	return false
+}
+
 // Error is a typed error of package api on the wire. Only the fields of its code are set.
 type Error struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -601,13 +617,13 @@ type Error struct {
 	Message          string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`                                            // the reason, for errors that have one in words; else empty
 	Routes           []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"`                                              // EpochMismatch, NotLeaseholder, RangeNotFound: the cure
 	RangeId          uint64                 `protobuf:"varint,4,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`                            // EpochMismatch, NotLeaseholder, RangeNotFound
-	LeaseholderStore uint64                 `protobuf:"varint,5,opt,name=leaseholder_store,json=leaseholderStore,proto3" json:"leaseholder_store,omitempty"` // NotLeaseholder
+	LeaseholderStore uint64                 `protobuf:"varint,5,opt,name=leaseholder_store,json=leaseholderStore,proto3" json:"leaseholder_store,omitempty"` // NotLeaseholder; DiskFull: the store
 	Timestamp        uint64                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                                       // TimestampUnavailable: the oldest that works; ConditionFailed: of the current item; ClockOffset: the remote one
 	RetryAfterMs     int64                  `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`           // Overloaded
 	Span             *Span                  `protobuf:"bytes,8,opt,name=span,proto3" json:"span,omitempty"`                                                  // SpanUnavailable
 	What             string                 `protobuf:"bytes,9,opt,name=what,proto3" json:"what,omitempty"`                                                  // Limit, Overloaded: what it is of; Function, FunctionNotFound, FuelExhausted, KeyspaceNotFound, KeyspaceExists: the name; ClusterMismatch: the cluster wanted
-	Limit            int64                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`                                              // Limit; ClockOffset, FuelExhausted: the maximum in nanoseconds
-	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`                                                  // Limit
+	Limit            int64                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`                                              // Limit; DiskFull: the bytes that must stay free; ClockOffset, FuelExhausted: the maximum in nanoseconds
+	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`                                                  // Limit; DiskFull: the bytes that are free
 	Value            []byte                 `protobuf:"bytes,12,opt,name=value,proto3" json:"value,omitempty"`                                               // ConditionFailed: current value
 	Exists           bool                   `protobuf:"varint,13,opt,name=exists,proto3" json:"exists,omitempty"`                                            // ConditionFailed: whether the key exists
 	FunctionCode     int64                  `protobuf:"varint,14,opt,name=function_code,json=functionCode,proto3" json:"function_code,omitempty"`            // Function
@@ -832,7 +848,7 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x11leaseholder_store\x18\x02 \x01(\x04R\x10leaseholderStore\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12!\n" +
 	"\fapprox_bytes\x18\x04 \x01(\x04R\vapproxBytes\x12%\n" +
-	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\"\xa3\x03\n" +
+	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\"\xea\x03\n" +
 	"\bNodeInfo\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -848,7 +864,10 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x0favailable_bytes\x18\v \x01(\x04R\x0eavailableBytes\x12\x1d\n" +
 	"\n" +
 	"used_bytes\x18\f \x01(\x04R\tusedBytes\x12,\n" +
-	"\x12since_heartbeat_ms\x18\r \x01(\x03R\x10sinceHeartbeatMs\"\xc9\x04\n" +
+	"\x12since_heartbeat_ms\x18\r \x01(\x03R\x10sinceHeartbeatMs\x12$\n" +
+	"\x0emin_free_bytes\x18\x0e \x01(\x04R\fminFreeBytes\x12\x1f\n" +
+	"\vnearly_full\x18\x0f \x01(\bR\n" +
+	"nearlyFull\"\xc9\x04\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +

@@ -15,19 +15,20 @@ import (
 
 // statusJSON is the state of the cluster for a machine.
 type statusJSON struct {
-	Cluster         string `json:"cluster"`
-	Healthy         bool   `json:"healthy"`
-	LiveNodes       uint64 `json:"live_nodes"`
-	SuspectNodes    uint64 `json:"suspect_nodes"`
-	DeadNodes       uint64 `json:"dead_nodes"`
-	Keyspaces       uint64 `json:"keyspaces"`
-	Ranges          uint64 `json:"ranges"`
-	WantedReplicas  uint64 `json:"wanted_replicas"`
-	UnderReplicated uint64 `json:"under_replicated"`
-	Unavailable     uint64 `json:"unavailable"`
-	Driver          string `json:"driver"`
-	AnsweredBy      string `json:"answered_by"`
-	Version         string `json:"version"`
+	Cluster         string   `json:"cluster"`
+	Healthy         bool     `json:"healthy"`
+	LiveNodes       uint64   `json:"live_nodes"`
+	SuspectNodes    uint64   `json:"suspect_nodes"`
+	DeadNodes       uint64   `json:"dead_nodes"`
+	NearlyFull      []uint64 `json:"nearly_full_stores"`
+	Keyspaces       uint64   `json:"keyspaces"`
+	Ranges          uint64   `json:"ranges"`
+	WantedReplicas  uint64   `json:"wanted_replicas"`
+	UnderReplicated uint64   `json:"under_replicated"`
+	Unavailable     uint64   `json:"unavailable"`
+	Driver          string   `json:"driver"`
+	AnsweredBy      string   `json:"answered_by"`
+	Version         string   `json:"version"`
 }
 
 func (s *shell) statusCommand() *cobra.Command {
@@ -63,9 +64,15 @@ func (s *shell) statusCommand() *cobra.Command {
 }
 
 func (s *shell) printStatus(st client.Status) error {
+	full, stores := make([]uint64, 0, len(st.NearlyFull)), ""
+	for _, id := range st.NearlyFull {
+		full = append(full, uint64(id))
+		stores += fmt.Sprintf(" s%d", id)
+	}
 	if s.json() {
 		return output.JSON(s.out, statusJSON{
-			Cluster: st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, SuspectNodes: st.SuspectNodes,
+			NearlyFull: full,
+			Cluster:    st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, SuspectNodes: st.SuspectNodes,
 			DeadNodes: st.DeadNodes,
 			Keyspaces: st.Keyspaces, Ranges: st.Ranges, WantedReplicas: st.WantedReplicas,
 			UnderReplicated: st.UnderReplicated, Unavailable: st.Unavailable, Driver: st.DriverAddress,
@@ -76,14 +83,17 @@ func (s *shell) printStatus(st client.Status) error {
 	if !wait.IsHealthy(st) {
 		health = "not healthy: " + wait.Missing(st)
 	}
+	if stores != "" {
+		stores = "disks      nearly full on" + stores + ": ranges with a replica there take no puts\n"
+	}
 	_, err := fmt.Fprintf(s.out, `cluster    %s
 state      %s
 nodes      %d live, %d suspect, %d dead
 keyspaces  %d
 ranges     %d, %d replicas each wanted, %d with fewer, %d unavailable
-driver     %s
+%sdriver     %s
 `, st.ClusterID, health, st.LiveNodes, st.SuspectNodes, st.DeadNodes, st.Keyspaces, st.Ranges, st.WantedReplicas, st.UnderReplicated,
-		st.Unavailable, st.DriverAddress)
+		st.Unavailable, stores, st.DriverAddress)
 	return err
 }
 
@@ -115,6 +125,7 @@ type nodeJSON struct {
 	Leases         uint64  `json:"leases"`
 	UsedBytes      uint64  `json:"used_bytes"`
 	AvailableBytes uint64  `json:"available_bytes"`
+	NearlyFull     bool    `json:"nearly_full"`
 	Heartbeat      float64 `json:"seconds_since_heartbeat"`
 }
 
@@ -124,7 +135,7 @@ func (s *shell) printNodes(nodes []client.NodeInfo) error {
 		for _, n := range nodes {
 			out = append(out, nodeJSON{
 				uint64(n.Store), n.ID, n.State, n.Address, n.HTTPAddress, n.GossipAddress, n.Version, n.Replicas, n.Leases,
-				n.UsedBytes, n.AvailableBytes, n.SinceHeartbeat.Seconds(),
+				n.UsedBytes, n.AvailableBytes, n.NearlyFull, n.SinceHeartbeat.Seconds(),
 			})
 		}
 		return output.JSON(s.out, out)

@@ -234,6 +234,15 @@ func (c *Core) refusal(o *op, m *locuspb.Error, current bool) {
 		if current {
 			c.again(o, m, 0)
 		}
+	case api.CodeDiskFull:
+		// Room comes in hours, if at all, so the caller hears of it at once; unless an earlier attempt got in: the retry
+		// brings its result once there is room.
+		o.refused = true
+		if !o.inDoubt() {
+			c.end(o, api.FromProto(m))
+		} else if current {
+			c.again(o, m, 0)
+		}
 	case api.CodeTimestampUnavailable:
 		if o.stale && !o.pinned && current {
 			o.pinned = true

@@ -191,6 +191,7 @@ func (s *story) answer(d *datadriven.TestData) {
 	}
 	d.ScanArgs(s.t, "error", &name)
 	resp.Error = api.ToProto(map[string]error{
+		"disk-full":       &api.DiskFullError{Store: 1, Free: 5, Limit: 10},
 		"not-leaseholder": &api.NotLeaseholderError{Range: 1, Leaseholder: ids.StoreID(leader)},
 		"epoch-mismatch":  &api.EpochMismatchError{Range: 1},
 		"range-not-found": &api.RangeNotFoundError{Range: 1},

@@ -36,6 +36,7 @@ type state struct {
 	routes    map[ids.RangeID]api.Route
 	pieces    []Piece // in key order, without holes
 	nodes     map[ids.StoreID]*locuspb.NodeInfo
+	full      map[ids.StoreID]*locuspb.NodeInfo // see NearlyFull
 	keyspaces map[ids.KeyspaceID]*locuspb.Keyspace
 	// told is the highest id of a keyspace that the driver ever sent with a map. Ids rise and are never given
 	// again, so of those up to it, the ones that a map does not list are gone for good.
@@ -65,6 +66,7 @@ func (m *Map) Apply(r *locuspb.HeartbeatResponse) {
 	}
 	if len(r.Nodes) > 0 {
 		next.nodes = nodesByStore(r.Nodes)
+		next.full = nearlyFull(next.nodes)
 	}
 	next.version = r.MapVersion
 	if len(r.Keyspaces) > 0 { // never empty: "default" always exists
@@ -217,6 +219,10 @@ func (m *Map) Nodes() []*locuspb.NodeInfo {
 	}
 	return out
 }
+
+// NearlyFull are the nodes whose disks are nearly full, as the driver last told: almost always none. A dead one is not
+// among them, since it takes no writes; once it is back it says how it is. The map must not be changed.
+func (m *Map) NearlyFull() map[ids.StoreID]*locuspb.NodeInfo { return m.load().full }
 
 // Keyspaces lists the keyspaces by id, dropped ones included.
 func (m *Map) Keyspaces() []*locuspb.Keyspace {
@@ -398,6 +404,22 @@ func firstEndingAfter(pieces []Piece, key []byte) int {
 	})
 	return i
 }
+
+func nearlyFull(nodes map[ids.StoreID]*locuspb.NodeInfo) map[ids.StoreID]*locuspb.NodeInfo {
+	var out map[ids.StoreID]*locuspb.NodeInfo
+	for id, n := range nodes {
+		if n.NearlyFull && n.State != stateDead {
+			if out == nil {
+				out = make(map[ids.StoreID]*locuspb.NodeInfo)
+			}
+			out[id] = n
+		}
+	}
+	return out
+}
+
+// stateDead is what the driver calls a node that it has given up.
+const stateDead = "dead"
 
 func nodesByStore(list []*locuspb.NodeInfo) map[ids.StoreID]*locuspb.NodeInfo {
 	out := make(map[ids.StoreID]*locuspb.NodeInfo, len(list))
