@@ -468,7 +468,7 @@ func quorum(voters int) int { return voters/2 + 1 }
 func (p *planner) splitRanges() {
 	for i := range p.ranges {
 		c := &p.ranges[i]
-		if c.Split == nil || !c.free || len(c.learners) > 0 {
+		if c.Split == nil || !c.free || len(c.learners) > 0 || (c.Split.Requests > 0 && !p.busy(c.leader)) {
 			continue
 		}
 		if p.splits >= p.lim.Splits {
@@ -477,6 +477,18 @@ func (p *planner) splitRanges() {
 		p.splits++
 		p.emit(c, splitAt(c.Split.Key, 0), c.Split.Reason)
 	}
+}
+
+// busy says whether a store has more load than the average of those that are up. Where the load is even, or there is one
+// store, splitting a range for its load would not help: the halves would have nowhere better to go.
+func (p *planner) busy(at int) bool {
+	sum, n := uint64(0), uint64(0)
+	for i := range p.stores {
+		if p.stores[i].State == Up {
+			sum, n = sum+p.stores[i].Requests, n+1
+		}
+	}
+	return p.stores[at].Requests*n*100 > sum*uint64(100+p.lim.BusyPercent)
 }
 
 // emit adds an operator to the plan; its range gets no other in this run.

@@ -17,12 +17,12 @@ import (
 
 // TestPlan plays the stories in testdata/plan. A story is a view and the plan it gives:
 //
-//	stores s1 s2 s3?          (s3? is suspect, s3x dead, s3% has a full disk, s3& is nearly full)
+//	stores s1 s2 s3?          (s3? is suspect, s3x dead, s3% has a full disk, s3& is nearly full, s3@9 has a load of 9)
 //	r1 lead=s1: s1 s2 s3+     a range led by s1 with voters on s1 and s2 and a learner on s3
 //
 // After a replica: + learner, > incoming, < outgoing voter, ~ not caught up, ! not heard from. The id of the
 // replica on store s is s. Options of a range: lead, wanted, bytes, held, leaseheld, adding=sN (pending), split=KEY
-// (wanted), splitting=KEY (pending).
+// (wanted), busy=KEY (wanted for its load), splitting=KEY (pending).
 func TestPlan(t *testing.T) {
 	datadriven.RunTest(t, "testdata/plan", func(t *testing.T, td *datadriven.TestData) string {
 		if td.Cmd != "plan" {
@@ -94,6 +94,8 @@ func parseLine(t *testing.T, v *View, line string) {
 			r.Pending = addLearner(ids.StoreID(parseID(t, value, "s")))
 		case "split":
 			r.Split = &locuspb.SplitWish{Key: []byte(value), Reason: "too large"}
+		case "busy":
+			r.Split = &locuspb.SplitWish{Key: []byte(value), Reason: "too busy", Requests: 3000}
 		case "splitting":
 			r.Pending = splitAt([]byte(value), 99)
 		default:
@@ -105,6 +107,9 @@ func parseLine(t *testing.T, v *View, line string) {
 
 func parseStore(t *testing.T, w string) StoreView {
 	s := StoreView{Capacity: 100 << 30, Available: 50 << 30}
+	if name, load, ok := strings.Cut(w, "@"); ok {
+		w, s.Requests = name, parseID(t, load, "")
+	}
 	switch id := w[:len(w)-1]; w[len(w)-1] {
 	case '?':
 		s.State, w = Suspect, id

@@ -3,8 +3,8 @@
 // The driver runs on the node that holds the lease of the system range, for one term of office: from when
 // that node becomes the leaseholder until it no longer is. Nodes report to it by heartbeats; it answers
 // with the map of the cluster and with operators, each the next small step for one range (add a learner,
-// swap voters in one joint change, transfer the lease, split). Whether a range is too large, and where it would be split,
-// its leaseholder knows and says in its report; when, and which id the new range gets, the driver decides.
+// swap voters in one joint change, transfer the lease, split). Whether a range is too large or too busy, and where it would
+// be split, its leaseholder knows and says in its report; when, and which id the new range gets, the driver decides.
 //
 //	        heartbeats: ranges led, progress of their replicas, replicas held
 //	nodes ------------------------------------------------------> cluster (the map of this office)

@@ -40,6 +40,8 @@ type StoreView struct {
 	State Liveness
 	// Capacity and Available are bytes of its disk; a Capacity of 0 means they are not known.
 	Capacity, Available uint64
+	// Requests is how many it serves per second.
+	Requests uint64
 	// NearlyFull: the store refuses new data, by its own word. It gets no new replicas.
 	NearlyFull bool
 }
@@ -86,6 +88,9 @@ type Limits struct {
 	Moves int
 	// Transfers is how many leases of the whole cluster are moved for balance at a time. Default 8.
 	Transfers int
+	// BusyPercent is how much more load than the average of all stores, in percent, a store must have for ranges that it
+	// leads to be split for theirs. Default 10.
+	BusyPercent int
 	// Splits is how many ranges of the whole cluster are split at their leaseholders' wish at a time. A split moves no
 	// data, but stops the range's writes until it is applied, and adds a range to a map that goes to every node.
 	// Default 16.
@@ -108,6 +113,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.SmallRange, 1<<20)
 	def(&l.Moves, 4)
 	def(&l.Transfers, 8)
+	def(&l.BusyPercent, 10)
 	def(&l.Splits, 16)
 	def(&l.TolerancePercent, 5)
 	return l

@@ -107,13 +107,13 @@ func (n *Node) connectStore(s store) {
 		},
 	}
 	n.reporter.store, n.reporter.clock, n.reporter.cmap = s, n.clock, n.cmap
-	n.reporter.splitter = newSplitter(s, n.cmap.Layout, n.o.MaxRangeBytes, n.reporter.refresh, n.log)
+	n.reporter.splitter = newSplitter(s, n.cmap.Layout, n.o.MaxRangeBytes, n.loads, n.reporter.refresh, n.log)
 	n.reporter.finder, n.reporter.office, n.reporter.self = n.finder, n.office, n.self
 	n.reporter.interval, n.reporter.log, n.reporter.learned = n.o.HeartbeatInterval, n.log, n.keepPeers
 	n.dispatcher = &dispatcher{
 		store: s, clock: n.clock, cmap: n.cmap, functions: n.functions, refetch: n.refetchKeyspaces,
 		pure: make(chan struct{}, 4*runtime.GOMAXPROCS(0)),
-		room: &room{self: n.ident.StoreID, disk: n.disk, cmap: n.cmap, store: s},
+		room: &room{self: n.ident.StoreID, disk: n.disk, cmap: n.cmap, store: s}, loads: n.loads,
 	}
 	n.runner = newRangeRunner(s, n.clock, n.functions, n.dispatcher)
 	n.gateway = gateway.New(gateway.Options{Cluster: gatewayCluster{n}, Clock: n.clock})
@@ -155,6 +155,7 @@ func (n *Node) self() *locuspb.NodeInfo {
 	d := n.disk.state.Load()
 	info.CapacityBytes, info.AvailableBytes, info.UsedBytes = d.capacity, d.available, n.usedBytes()
 	info.MinFreeBytes, info.NearlyFull = d.limit, d.full
+	info.Requests = n.loads.requests()
 	return info
 }
 

@@ -54,7 +54,7 @@ func newTestDispatcher(t testing.TB, s store) *dispatcher {
 		{Name: "hashed", Id: 3, Partition: 1}, {Name: "dropped", Id: 4, Dropped: true},
 	}})
 	return &dispatcher{
-		store: s, clock: hlc.NewClock(time.Now, 0), cmap: m, room: &room{self: 1, disk: plenty(), cmap: m, store: s}, pure: make(chan struct{}, 2),
+		store: s, clock: hlc.NewClock(time.Now, 0), cmap: m, room: &room{self: 1, disk: plenty(), cmap: m, store: s}, loads: newLoads(1, 1, time.Second), pure: make(chan struct{}, 2),
 		functions: &functions{node: "here", native: testFunctions(t), cmap: m, list: func(context.Context) ([]*locuspb.FunctionInfo, error) { return nil, nil }},
 		refetch:   func(context.Context) error { return nil },
 	}

@@ -35,6 +35,8 @@ type dispatcher struct {
 	pure chan struct{}
 	// room refuses what adds data while a disk is nearly full.
 	room *room
+	// loads sees every request.
+	loads *loads
 	// underWay counts requests that are not answered yet.
 	underWay atomic.Int64
 }
@@ -59,6 +61,7 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 		finish(failed(err))
 		return
 	}
+	d.loads.note(req)
 	switch op := req.Op.(type) {
 	case *locuspb.Request_Get:
 		d.read(ctx, req, keys.KeySpan(op.Get.GetKey()), finish)

@@ -49,6 +49,7 @@ func (n *Node) openDirectory(context.Context) error {
 		return n.openError(err)
 	}
 	n.disk = newDisk(n.diskUsage, n.o.MinFreeBytes, n.log)
+	n.loads = newLoads(n.o.MaxRangeRequests, n.o.loadSampling, n.o.loadHold)
 	return nil
 }
 

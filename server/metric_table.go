@@ -18,6 +18,7 @@ type sample struct {
 	splitter      splitterStats
 	disk          diskState
 	diskRefusals  uint64
+	requests      uint64
 	engineBytes   int64
 	logBytes      int64
 	ready, driver bool
@@ -26,7 +27,7 @@ type sample struct {
 func takeSample(n *Node) *sample {
 	s := &sample{
 		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(),
-		splitter: n.reporter.splitter.stats(), disk: *n.disk.state.Load(), diskRefusals: n.dispatcher.room.refused.Load(),
+		splitter: n.reporter.splitter.stats(), disk: *n.disk.state.Load(), diskRefusals: n.dispatcher.room.refused.Load(), requests: n.loads.requests(),
 		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "",
 	}
 	for _, r := range n.store.Ranges() {
@@ -79,6 +80,7 @@ var metricTable = []struct {
 	{"locus_elections_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.store.Elections) }},
 	{"locus_fell_quiet_total", "Times that a replica stopped its clock because its range was idle.", counter, func(s *sample) float64 { return float64(s.store.FellQuiet) }},
 	{"locus_splits_total", "Splits applied here.", counter, func(s *sample) float64 { return float64(s.store.Splits) }},
+	{"locus_requests_per_second", "About how many requests to ranges came in the last second or so, from a sample; splits by load go by it.", gauge, func(s *sample) float64 { return float64(s.requests) }},
 	{"locus_range_measures_total", "Ranges led here that were measured because their counted size was above --range-max-bytes.", counter, func(s *sample) float64 { return float64(s.splitter.measures) }},
 	{"locus_ranges_indivisible", "Ranges led here that are above --range-max-bytes and hold a single group, which is never split.", gauge, func(s *sample) float64 { return float64(s.splitter.indivisible) }},
 	{"locus_checkpoints_total", "Checkpoints taken.", counter, func(s *sample) float64 { return float64(s.store.Checkpoints) }},

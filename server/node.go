@@ -35,6 +35,7 @@ type Node struct {
 
 	dir      *directory
 	disk     *disk
+	loads    *loads
 	engine   *engine.Badger
 	raftLog  raftlog.Log
 	clock    *hlc.Clock

@@ -30,6 +30,8 @@ const (
 	DefaultDeadFor = 30 * time.Second
 	// DefaultMaxRangeBytes is that of Options.MaxRangeBytes.
 	DefaultMaxRangeBytes = 96 << 20
+	// DefaultMaxRangeRequests is that of Options.MaxRangeRequests.
+	DefaultMaxRangeRequests = 2500
 
 	gossipOffset    = 10000
 	httpOffset      = 20000
@@ -95,6 +97,12 @@ type Options struct {
 	// MaxRangeBytes is the size, in bytes of user keys and values, above which a range is split. A smaller limit makes
 	// more ranges: more parallel work and smaller snapshots, and more memory and map for each node. Default 96 MiB.
 	MaxRangeBytes uint64
+	// MaxRangeRequests is the rate of requests per second above which a range is split, if it lasts for 10 s and the node has
+	// more requests than the average of all. Default 2,500.
+	MaxRangeRequests uint64
+	// loadSampling and loadHold stand in for the constants in tests.
+	loadSampling uint32
+	loadHold     time.Duration
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
 	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64
@@ -147,6 +155,7 @@ func (o Options) withDefaults() Options {
 		{&o.DeadAfter, DefaultDeadFor},
 		{&o.TickInterval, 100 * time.Millisecond},
 		{&o.HeartbeatInterval, time.Second},
+		{&o.loadHold, loadHold},
 	}
 	for _, d := range durations {
 		if *d.p == 0 {
@@ -158,6 +167,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxRangeBytes == 0 {
 		o.MaxRangeBytes = DefaultMaxRangeBytes
+	}
+	if o.MaxRangeRequests == 0 {
+		o.MaxRangeRequests = DefaultMaxRangeRequests
+	}
+	if o.loadSampling == 0 {
+		o.loadSampling = loadSampling
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 64 << 20

@@ -111,6 +111,7 @@ func (r *reporter) report(ctx context.Context) time.Duration {
 	ranges := r.store.Ranges()
 	r.cmap.Learn(routesOf(ranges))
 	r.splitter.look()
+	r.splitter.loads.turn()
 	req := r.request(ranges)
 	ctx, cancel := context.WithTimeout(ctx, max(r.interval, tryTimeout))
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 // measurePause is how long a range is left alone after it could not be measured.
 const measurePause = 10 * time.Second
 
-// splitter finds out which of the ranges that this store leads are too large, and where they should be split: the
-// reporter tells the placement driver, which makes an operator of it. What a store counts as a range's size drifts
+// splitter finds out which of the ranges that this store leads are too large, or too busy (see loads), and where they
+// should be split: the reporter tells the placement driver, which makes an operator of it. What a store counts as a range's size drifts
 // upwards with overwrites, so a range is measured before anything is wanted of it, one range at a time, and again
 // only when its count has grown by a tenth since.
 //
@@ -26,6 +26,7 @@ type splitter struct {
 	// layout of a keyspace that lives.
 	layout func(ids.KeyspaceID) (keys.Layout, bool)
 	limit  uint64 // bytes of user keys and values
+	loads  *loads
 	// found is called when there is something new to tell.
 	found func()
 	log   *slog.Logger
@@ -55,8 +56,8 @@ type watched struct {
 	indivisible bool
 }
 
-func newSplitter(s splittable, layout func(ids.KeyspaceID) (keys.Layout, bool), limit uint64, found func(), log *slog.Logger) *splitter {
-	out := &splitter{store: s, layout: layout, limit: limit, found: found, log: log}
+func newSplitter(s splittable, layout func(ids.KeyspaceID) (keys.Layout, bool), limit uint64, l *loads, found func(), log *slog.Logger) *splitter {
+	out := &splitter{store: s, layout: layout, limit: limit, loads: l, found: found, log: log}
 	out.mu.ranges = make(map[ids.RangeID]*watched)
 	return out
 }
@@ -76,7 +77,10 @@ func (s *splitter) due(ranges []raftstore.RangeInfo) (pick raftstore.RangeInfo, 
 	defer s.mu.Unlock()
 	kept := make(map[ids.RangeID]*watched)
 	for _, i := range ranges {
-		if !i.Leaseholder || i.Bytes <= s.limit || !s.divisible(i) {
+		if !i.Leaseholder || i.Bytes <= s.limit {
+			continue
+		}
+		if _, ok := s.divisible(i); !ok {
 			continue
 		}
 		w := s.mu.ranges[i.Descriptor.ID]
@@ -96,23 +100,22 @@ func (s *splitter) due(ranges []raftstore.RangeInfo) (pick raftstore.RangeInfo, 
 	return pick, found
 }
 
-// divisible says whether a range may be split at all: the system range never, others once they lie in a keyspace.
-func (s *splitter) divisible(i raftstore.RangeInfo) bool {
+// divisible says whether a range may be split at all, the system range never, others once they lie in a keyspace; and by
+// which layout.
+func (s *splitter) divisible(i raftstore.RangeInfo) (keys.Layout, bool) {
 	id, ok := keys.KeyspaceOf(i.Descriptor.Span.Start)
 	if !ok || i.Descriptor.ID == ids.SystemRange || !keys.KeyspaceSpan(id).ContainsSpan(i.Descriptor.Span) {
-		return false
+		return keys.Layout{}, false
 	}
-	_, ok = s.layout(id)
-	return ok
+	return s.layout(id)
 }
 
 // measured takes a measure, and looks for the group boundary if the range is too large in truth.
 func (s *splitter) measured(i raftstore.RangeInfo, m raftstore.Measure, err error) {
-	id, _ := keys.KeyspaceOf(i.Descriptor.Span.Start)
-	l, known := s.layout(id)
+	l, ok := s.divisible(i)
 	switch {
-	case err == nil && !known:
-		s.settle(i, m, nil, &api.KeyspaceNotFoundError{Name: "#" + uitoa(uint64(id))})
+	case err == nil && !ok:
+		s.settle(i, m, nil, errNotDivisible)
 	case err != nil || m.Bytes <= s.limit || m.Middle == nil:
 		s.settle(i, m, nil, err)
 	default:
@@ -124,6 +127,9 @@ func (s *splitter) measured(i raftstore.RangeInfo, m raftstore.Measure, err erro
 		})
 	}
 }
+
+// errNotDivisible: the keyspace was dropped meanwhile.
+var errNotDivisible = &api.InvalidArgumentError{Reason: "the range lies in no keyspace any more"}
 
 // candidate is a key where a range could be split, and the part of the range that is cut off, which must hold something.
 type candidate struct {
@@ -190,8 +196,21 @@ func (s *splitter) settle(i raftstore.RangeInfo, m raftstore.Measure, key []byte
 	}
 }
 
-// wish is where a range should be split; nil: nowhere.
+// wish is where a range that is led here should be split; nil: nowhere.
 func (s *splitter) wish(i raftstore.RangeInfo) *locuspb.SplitWish {
+	l, ok := s.divisible(i)
+	if !ok {
+		return nil
+	}
+	load := s.loads.wish(i.Descriptor, l)
+	if size := s.tooLarge(i); size != nil {
+		return size
+	}
+	return load
+}
+
+// tooLarge is the wish of a range for its size.
+func (s *splitter) tooLarge(i raftstore.RangeInfo) *locuspb.SplitWish {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := s.mu.ranges[i.Descriptor.ID]; w != nil && w.bounds == i.Descriptor.Epoch.Bounds {

@@ -102,7 +102,7 @@ func TestSplitter(t *testing.T) {
 		{"the tail", keys.Span{Start: plain.All().Start}, 1000, rows{}, nil, 0},
 		{"of no keyspace that lives", keys.KeyspaceSpan(9), 1000, rows{}, nil, 0},
 	} {
-		s := newSplitter(&tc.rows, layouts, 500, func() {}, slog.New(slog.DiscardHandler))
+		s := newSplitter(&tc.rows, layouts, 500, newLoads(1, 1, time.Second), func() {}, slog.New(slog.DiscardHandler))
 		i := ledRange(7, tc.span, tc.counted)
 		tc.rows.ranges = []raftstore.RangeInfo{i}
 		for range 3 {
@@ -114,7 +114,7 @@ func TestSplitter(t *testing.T) {
 		require.Nil(t, s.wish(i), "%s: a wish is for the bounds that it was made for", tc.name)
 	}
 	system := &rows{bytes: 900, ranges: []raftstore.RangeInfo{ledRange(ids.SystemRange, keys.KeyspaceSpan(0), 1000)}}
-	s := newSplitter(system, func(ids.KeyspaceID) (keys.Layout, bool) { return keys.Layout{}, true }, 500, func() {}, slog.Default())
+	s := newSplitter(system, func(ids.KeyspaceID) (keys.Layout, bool) { return keys.Layout{}, true }, 500, newLoads(1, 1, time.Second), func() {}, slog.Default())
 	s.look()
 	require.Zero(t, system.measured)
 }
@@ -125,7 +125,7 @@ func TestSplitterMeasuresRarely(t *testing.T) {
 	l := keys.Layout{ID: 2, Group: keys.GroupRule{Length: 1}}
 	r := &rows{bytes: 1000, middle: l.Encode([]byte("mm")), keys: [][]byte{l.Encode([]byte("mm"))}}
 	var log bytes.Buffer
-	s := newSplitter(r, func(ids.KeyspaceID) (keys.Layout, bool) { return l, true }, 500, func() {}, slog.New(slog.NewTextHandler(&log, nil)))
+	s := newSplitter(r, func(ids.KeyspaceID) (keys.Layout, bool) { return l, true }, 500, newLoads(1, 1, time.Second), func() {}, slog.New(slog.NewTextHandler(&log, nil)))
 	look := func(counted uint64, want int) {
 		t.Helper()
 		r.ranges = []raftstore.RangeInfo{ledRange(7, l.All(), counted)}
@@ -159,7 +159,7 @@ func TestSplitterMeasuresOneAtATime(t *testing.T) {
 	r := &rows{keys: [][]byte{l.Encode([]byte("a"))}}
 	var done []func(raftstore.Measure, error)
 	slow := slowRows{r, &done}
-	s := newSplitter(slow, func(ids.KeyspaceID) (keys.Layout, bool) { return l, true }, 500, func() {}, slog.New(slog.DiscardHandler))
+	s := newSplitter(slow, func(ids.KeyspaceID) (keys.Layout, bool) { return l, true }, 500, newLoads(1, 1, time.Second), func() {}, slog.New(slog.DiscardHandler))
 	a := ledRange(7, keys.Span{Start: l.All().Start, End: l.Encode([]byte("m"))}, 1000)
 	b := ledRange(8, keys.Span{Start: l.Encode([]byte("m")), End: l.All().End}, 1000)
 	both := []raftstore.RangeInfo{a, b}

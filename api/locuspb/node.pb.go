@@ -689,6 +689,7 @@ type SplitWish struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // global key
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Requests      uint64                 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"` // per second, of the range; 0: it is not for its load that it should be split
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -735,6 +736,13 @@ func (x *SplitWish) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *SplitWish) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
 }
 
 type ReplicaProgress struct {
@@ -1826,10 +1834,11 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\fapprox_bytes\x18\x04 \x01(\x04R\vapproxBytes\x12%\n" +
 	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\x125\n" +
 	"\bprogress\x18\x06 \x03(\v2\x19.locus.v1.ReplicaProgressR\bprogress\x12)\n" +
-	"\x05split\x18\a \x01(\v2\x13.locus.v1.SplitWishR\x05split\"5\n" +
+	"\x05split\x18\a \x01(\v2\x13.locus.v1.SplitWishR\x05split\"Q\n" +
 	"\tSplitWish\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"^\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x04R\brequests\"^\n" +
 	"\x0fReplicaProgress\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +

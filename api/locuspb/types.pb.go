@@ -471,6 +471,7 @@ type NodeInfo struct {
 	SinceHeartbeatMs int64                  `protobuf:"varint,13,opt,name=since_heartbeat_ms,json=sinceHeartbeatMs,proto3" json:"since_heartbeat_ms,omitempty"`
 	MinFreeBytes     uint64                 `protobuf:"varint,14,opt,name=min_free_bytes,json=minFreeBytes,proto3" json:"min_free_bytes,omitempty"` // below so many available bytes the store is nearly full
 	NearlyFull       bool                   `protobuf:"varint,15,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`         // ranges with a replica there take no puts
+	Requests         uint64                 `protobuf:"varint,16,opt,name=requests,proto3" json:"requests,omitempty"`                               // about how many requests to ranges it serves per second
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -608,6 +609,13 @@ func (x *NodeInfo) GetNearlyFull() bool {
 		return x.NearlyFull
 	}
 	return false
+}
+
+func (x *NodeInfo) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
 }
 
 // Error is a typed error of package api on the wire. Only the fields of its code are set.
@@ -848,7 +856,7 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x11leaseholder_store\x18\x02 \x01(\x04R\x10leaseholderStore\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12!\n" +
 	"\fapprox_bytes\x18\x04 \x01(\x04R\vapproxBytes\x12%\n" +
-	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\"\xea\x03\n" +
+	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\"\x86\x04\n" +
 	"\bNodeInfo\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -867,7 +875,8 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x12since_heartbeat_ms\x18\r \x01(\x03R\x10sinceHeartbeatMs\x12$\n" +
 	"\x0emin_free_bytes\x18\x0e \x01(\x04R\fminFreeBytes\x12\x1f\n" +
 	"\vnearly_full\x18\x0f \x01(\bR\n" +
-	"nearlyFull\"\xc9\x04\n" +
+	"nearlyFull\x12\x1a\n" +
+	"\brequests\x18\x10 \x01(\x04R\brequests\"\xc9\x04\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +

@@ -51,6 +51,7 @@ second signal ends it at once, which loses nothing that was acknowledged either.
 	f.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip (LOCUS_GOSSIP_KEY)")
 	f.StringVar(&o.Reads, "reads", "lease", "how reads are confirmed: by lease, which needs clocks of about the same rate, or by index, which asks a quorum")
 	f.Uint64Var(&o.MaxRangeBytes, "range-max-bytes", server.DefaultMaxRangeBytes, "bytes of keys and values above which a range is split; the same on all nodes")
+	f.Uint64Var(&o.MaxRangeRequests, "range-max-requests", server.DefaultMaxRangeRequests, "requests per second above which a range on a busy node is split; the same on all nodes")
 	f.Uint64Var(&o.MinFreeBytes, "min-free-bytes", 0, "bytes of the disk below which ranges with a replica here take no puts (default: the larger of 5% and 1 GiB, but at most 20%)")
 	f.StringVar(&level, "log-level", "warn", "what is logged on standard error: debug, info, warn or error")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
