@@ -311,6 +311,9 @@ func (r *Replica) applied(o *outcome, refused bool) {
 	if refused {
 		r.resetSequencer(r.raft.generation)
 	}
+	if o.desc != nil {
+		r.sendLate() // a split's child waits for its replicas
+	}
 	r.maybeTakeOffice()
 	r.seq.schedule()
 	r.raft.reads.release(r, o.applied.Index)

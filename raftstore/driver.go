@@ -3,6 +3,8 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -154,6 +156,9 @@ func (r *Replica) propose(p *proposal) {
 		return // the change of term has told, or will tell, the sequencer
 	}
 	var err error
+	if p.entry.Kind != entryBatch {
+		r.raft.promptTicks = r.store.opts.ElectionTicks
+	}
 	if p.entry.Kind == entryReplicas {
 		var cc *raftpb.ConfChangeV2
 		if cc, err = r.confChange(p); err == nil {
@@ -255,6 +260,70 @@ func (r *Replica) ready() {
 	r.send(out)
 }
 
+// Followers learn of a commit only once it is visible on the leaseholder, so that nobody can read anywhere what a read
+// under the lease does not show yet. Nor are they told in a message of its own: the next entry's says it, and if none
+// comes the next tick does, which spares a busy range half of its messages and its followers half of their frames.
+
+// commitless makes a message to a follower say no more of commits than it may, and nil of one that says nothing else.
+// What it leaves out is said later. REQUIRES: applied is what is visible here.
+func (r *Replica) commitless(m *raftpb.Message, applied ids.Index) *raftpb.Message {
+	if r.store.opts.commitAtOnce {
+		return m
+	}
+	t := m.GetType()
+	if t != raftpb.MsgApp && t != raftpb.MsgHeartbeat {
+		return m
+	}
+	early := ids.Index(m.GetCommit()) > applied
+	if t == raftpb.MsgApp {
+		n := len(m.GetEntries())
+		delete(r.raft.late, m.GetTo())
+		if n == 0 && r.raft.promptTicks == 0 || early {
+			r.later(m)
+		}
+		if n == 0 && r.raft.promptTicks == 0 {
+			return nil
+		}
+	}
+	if !early {
+		return m
+	}
+	// A copy: Raft may still hold the message.
+	return &raftpb.Message{
+		Type: m.Type, To: m.To, From: m.From, Term: m.Term, LogTerm: m.LogTerm, Index: m.Index,
+		Entries: m.Entries, Commit: proto.Uint64(uint64(applied)), Context: m.Context,
+	}
+}
+
+// later keeps what an append says of the commit, as an append of nothing behind its last entry.
+func (r *Replica) later(m *raftpb.Message) {
+	if r.raft.late == nil {
+		r.raft.late = make(map[uint64]*raftpb.Message)
+	}
+	l := &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term, LogTerm: m.LogTerm, Index: m.Index, Commit: m.Commit}
+	if n := len(m.GetEntries()); n > 0 {
+		last := m.GetEntries()[n-1]
+		l.LogTerm, l.Index = last.Term, last.Index
+	}
+	r.raft.late[m.GetTo()] = l
+}
+
+// sendLate says what was left out and is visible by now.
+func (r *Replica) sendLate() {
+	if len(r.raft.late) == 0 {
+		return
+	}
+	applied := r.snapshot().applied.Index
+	var out []*raftpb.Message
+	for _, to := range slices.Sorted(maps.Keys(r.raft.late)) {
+		if m := r.raft.late[to]; ids.Index(m.GetCommit()) <= applied {
+			out = append(out, m)
+			delete(r.raft.late, to)
+		}
+	}
+	r.sendAs(out)
+}
+
 // roleChanged publishes leadership. A leader holds the lease only once it has applied an entry of its term.
 func (r *Replica) roleChanged() {
 	st := r.raft.node.BasicStatus()
@@ -276,6 +345,7 @@ func (r *Replica) roleChanged() {
 		}
 	})
 	if was || began {
+		clear(r.raft.late)
 		r.raft.reads.fail(r.notLeaseholder())
 		r.seq.stop(term)
 	}
@@ -300,8 +370,23 @@ func (r *Replica) maybeTakeOffice() {
 	}
 }
 
-// send wraps messages for other stores.
+// send sends what Raft has for other replicas.
 func (r *Replica) send(msgs []*raftpb.Message) {
+	if len(msgs) == 0 {
+		return
+	}
+	applied := r.snapshot().applied.Index
+	out := msgs[:0]
+	for _, m := range msgs {
+		if m = r.commitless(m, applied); m != nil {
+			out = append(out, m)
+		}
+	}
+	r.sendAs(out)
+}
+
+// sendAs wraps messages for other stores.
+func (r *Replica) sendAs(msgs []*raftpb.Message) {
 	if len(msgs) == 0 {
 		return
 	}
@@ -360,6 +445,8 @@ func (r *Replica) tick() {
 		r.raft.node.Tick()
 	}
 	r.missLeader()
+	r.raft.promptTicks = max(0, r.raft.promptTicks-1)
+	r.sendLate()
 	r.raft.reads.tick(r)
 	r.renewLease()
 	r.campaign()
@@ -469,6 +556,7 @@ func (r *Replica) append(m *raftpb.Message) {
 	t.write.Commit = ids.Index(r.raft.node.BasicStatus().GetCommit())
 	if t.snapshot != nil {
 		r.raft.restored = max(r.raft.restored, ids.Index(t.snapshot.GetMetadata().GetIndex()))
+		r.raft.lastAppended = max(r.raft.lastAppended, r.raft.restored)
 	}
 	if n := len(m.GetEntries()); n > 0 {
 		r.raft.lastAppended = ids.Index(m.GetEntries()[n-1].GetIndex())

@@ -201,6 +201,7 @@ func (n *testNode) tryStart() error {
 		Executor:  n.exec, Transport: mailbox{n}, Evaluator: n.c, Rand: rand.New(rand.NewPCG(uint64(n.id), n.lives)),
 		OnFatal: func(err error) { n.fatal = err },
 	}
+	o.commitAtOnce = true // a cluster at rest has applied everything, and followers may be ahead of their leader
 	if n.tune != nil {
 		n.tune(&o)
 	}

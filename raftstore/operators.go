@@ -173,8 +173,11 @@ func (r *Replica) transferTo(store ids.StoreID, done func(error)) {
 			return
 		}
 		for _, p := range s.progress {
-			if p.Replica == rep.ID && p.Snapshotting {
-				done(&api.RetryError{Reason: "the replica is waiting for a snapshot"})
+			if p.Replica != rep.ID {
+				continue
+			}
+			if p.Snapshotting || !p.Active {
+				done(&api.RetryError{Reason: "the replica is waiting for a snapshot, or is not heard"})
 				return
 			}
 		}

@@ -23,8 +23,11 @@ const (
 	maxAttempts = 10
 	// maxOptimisticReads bounds the keys and records that one run may read: the sequencer reads them again.
 	maxOptimisticReads = 20_000
-	// maxOptimisticCalls bounds the runs that wait or are under way on a store.
+	// maxOptimisticCalls bounds the calls on a store that wait, run, or wait for their check.
 	maxOptimisticCalls = 256
+	// readWeight is what a read counts in the sequencer's bounds on bytes, of its queue and of one evaluation: checking
+	// it is work, and its mark takes memory.
+	readWeight = 128
 )
 
 // attempt is what one run of an optimistic call has done.
@@ -36,6 +39,8 @@ type attempt struct {
 	spans []spanMark
 	// expiry is the nearest of all records that were read.
 	expiry hlc.Timestamp
+	// judged: something had expired since the snapshot's last entry (see view).
+	judged bool
 	writes []optimisticWrite
 	resp   *locuspb.CallResponse
 	err    error
@@ -68,14 +73,20 @@ func (s *Store) callOptimistically(r *Replica, req *locuspb.Request, tries int, 
 	}
 	s.exec.Go(QueueCall, func() {
 		a, size, err := s.attempt(r, req)
-		s.optimistic.Add(-1)
 		if err != nil {
+			s.optimistic.Add(-1)
 			fail(err)
 			return
 		}
-		a.again = func() { s.callOptimistically(r, req, tries+1, reply) }
+		a.again = func() {
+			s.optimistic.Add(-1)
+			s.callOptimistically(r, req, tries+1, reply)
+		}
 		s.metrics.optimisticRun(tries > 0)
-		r.seq.submit(&command{req: req, attempt: a, bytes: size, done: reply})
+		r.seq.submit(&command{req: req, attempt: a, bytes: size, done: func(resp *locuspb.Response) {
+			s.optimistic.Add(-1)
+			reply(resp)
+		}})
 	})
 }
 
@@ -94,13 +105,13 @@ func (s *Store) attempt(r *Replica, req *locuspb.Request) (*attempt, int, error)
 	}
 	defer v.release()
 	a := &attempt{count: v.count, keys: make(map[string]hlc.Timestamp)}
-	// Expiry is judged by the clock, which rule C7 allows here: the entry's timestamp will be above it, and what expires
-	// in between makes the call run again.
+	// Expiry is judged by the clock, which rule C7 allows here: the batch's timestamp will be above it, what expires in
+	// between makes the call run again, and what has expired since the last entry makes the batch have one.
 	now := s.clock.Now()
 	tx := &snapshotTx{
 		checkedTx: checkedTx{r: r, desc: v.desc, session: req.Session, limit: s.opts.MaxCommandBytes},
 		attempt:   a, now: now,
-		view: &view{store: s, seq: v.seq, rows: v.rows, overlay: &overlay{}, at: now},
+		view: &view{store: s, seq: v.seq, rows: v.rows, overlay: &overlay{}, at: now, logged: v.at},
 	}
 	a.resp, a.err = s.opts.Evaluator.Evaluate(req.GetCall(), tx)
 	tx.closed = true
@@ -111,7 +122,8 @@ func (s *Store) attempt(r *Replica, req *locuspb.Request) (*attempt, int, error)
 	if tx.over != nil {
 		return nil, 0, tx.over
 	}
-	return a, 256 + len(req.GetCall().GetArgument()) + tx.bytes, nil
+	a.judged = tx.view.judged
+	return a, 256 + len(req.GetCall().GetArgument()) + tx.bytes + tx.reads*readWeight, nil
 }
 
 // snapshotTx is the Tx of a call in optimistic mode.
@@ -140,17 +152,17 @@ func (t *snapshotTx) Get(key []byte) ([]byte, bool, error) {
 	}
 	if !own {
 		t.attempt.keys[string(key)] = rec.TS
-		if err := t.mark(rec); err != nil {
+		if err := t.mark(rec.Expires); err != nil {
 			return nil, false, err
 		}
 	}
 	return rec.Value, found, nil
 }
 
-// mark counts a record that was read.
-func (t *snapshotTx) mark(rec record) error {
-	if rec.Expires != 0 && (t.attempt.expiry == 0 || rec.Expires < t.attempt.expiry) {
-		t.attempt.expiry = rec.Expires
+// mark counts a read.
+func (t *snapshotTx) mark(expires hlc.Timestamp) error {
+	if expires != 0 && (t.attempt.expiry == 0 || expires < t.attempt.expiry) {
+		t.attempt.expiry = expires
 	}
 	if t.reads++; t.reads > maxOptimisticReads {
 		t.over = &api.LimitError{What: "records read by one optimistic call", Limit: maxOptimisticReads, Got: int64(t.reads)}
@@ -162,6 +174,9 @@ func (t *snapshotTx) mark(rec record) error {
 func (t *snapshotTx) Scan(span keys.Span, strip int, f func(batch []byte) bool) error {
 	if t.closed || !t.desc.Span.ContainsSpan(span) {
 		return api.ErrNotOneGroup
+	}
+	if err := t.mark(0); err != nil { // a scan costs something when there is nothing, too
+		return err
 	}
 	last, err := t.view.scanPacked(span, strip, f)
 	if err != nil {
@@ -177,7 +192,7 @@ func (t *snapshotTx) Scan(span keys.Span, strip int, f func(batch []byte) bool) 
 	d := newDigest()
 	err = base.scan(read, func(r record) bool {
 		d.add(r)
-		return t.mark(r) == nil
+		return t.mark(r.Expires) == nil
 	})
 	if err != nil {
 		t.failed = err
@@ -231,6 +246,7 @@ func (b *batch) holds(a *attempt) (bool, error) {
 	if a.expiry != 0 && a.expiry <= b.entry.TS {
 		return false, nil
 	}
+	b.view.judged = b.view.judged || a.judged
 	if a.count == b.entry.Base && len(b.entry.Data) == 0 {
 		return true, nil // nothing was accepted or proposed since
 	}

@@ -65,6 +65,10 @@ type Options struct {
 	// 0 they never do.
 	SleepTicks int
 
+	// commitAtOnce: followers learn of a commit before it is visible on the leaseholder, as tests of what else keeps
+	// the rules need it.
+	commitAtOnce bool
+
 	// MaxQueuedCommands and MaxQueuedBytes bound what waits in a sequencer; more is refused with
 	// OverloadedError. Defaults 16,384 and 32 MiB.
 	MaxQueuedCommands int

@@ -60,22 +60,36 @@ type view struct {
 	overlay *overlay
 	// at is the entry's timestamp: expiry is judged by it.
 	at hlc.Timestamp
+	// logged is the last timestamp of the range before this evaluation, of what is proposed too.
+	logged hlc.Timestamp
+	// judged: something that was read has expired since then, by at alone. Unless the log says so too, somebody else may
+	// still see it (rule C7).
+	judged bool
 	// seen is the highest base of an overlay write that was read, plus one; 0 if none.
 	seen uint64
+}
+
+// expired judges an expiry by the entry's timestamp.
+func (v *view) expired(expires hlc.Timestamp) bool {
+	if expires == 0 || expires > v.at {
+		return false
+	}
+	v.judged = v.judged || expires > v.logged
+	return true
 }
 
 // get reads one key.
 func (v *view) get(key []byte) (record, bool, error) {
 	if w, ok := v.overlay.writes.Get(string(key)); ok {
 		v.seen = max(v.seen, w.base+1)
-		if w.Delete || (w.Expires != 0 && w.Expires <= v.at) {
+		if w.Delete || v.expired(w.Expires) {
 			return record{}, false, nil
 		}
 		// A copy, as the engine's is: the entry is not encoded yet.
 		return record{Key: key, Value: bytes.Clone(w.Value), TS: w.ts, Expires: w.Expires}, true, nil
 	}
 	val, found, err := v.store.get(key, v.seq, v.rows)
-	if err != nil || !found || val.Expired(v.at) {
+	if err != nil || !found || v.expired(val.Expires) {
 		return record{}, false, err
 	}
 	return record{Key: key, Value: val.Data, TS: val.Timestamp, Expires: val.Expires}, true, nil
@@ -100,7 +114,7 @@ func (v *view) scan(span keys.Span, f func(record) bool) error {
 			if err != nil {
 				return err
 			}
-			if !val.Expired(v.at) && !f(record{Key: it.Key()[1:], Value: val.Data, TS: val.Timestamp, Expires: val.Expires}) {
+			if !v.expired(val.Expires) && !f(record{Key: it.Key()[1:], Value: val.Data, TS: val.Timestamp, Expires: val.Expires}) {
 				return nil
 			}
 			it.Next()
@@ -108,7 +122,7 @@ func (v *view) scan(span keys.Span, f func(record) bool) error {
 		}
 		w := ov.Value()
 		v.seen = max(v.seen, w.base+1)
-		if !w.Delete && (w.Expires == 0 || w.Expires > v.at) {
+		if !w.Delete && !v.expired(w.Expires) {
 			if !f(record{Key: w.Key, Value: w.Value, TS: w.ts, Expires: w.Expires}) {
 				return nil
 			}

@@ -17,7 +17,7 @@ type PoolOptions struct {
 	Eval int // default max(1, GOMAXPROCS-1)
 	Read int // default 2*GOMAXPROCS
 	Disk int // default 2
-	Call int // default GOMAXPROCS
+	Call int // default 2: calls in optimistic mode take instances of modules that the sequencers need too
 }
 
 // NewPool starts the workers. Close it when its store has stopped.
@@ -27,7 +27,7 @@ func NewPool(o PoolOptions) *Pool {
 	setDefault(&o.Eval, max(1, n-1))
 	setDefault(&o.Read, 2*n)
 	setDefault(&o.Disk, 2)
-	setDefault(&o.Call, n)
+	setDefault(&o.Call, 2)
 	p := &Pool{}
 	for kind, count := range map[QueueKind]int{QueueRaft: o.Raft, QueueEval: o.Eval, QueueRead: o.Read, QueueLog: 1, QueueApply: 1, QueueDisk: o.Disk, QueueCall: o.Call} {
 		p.groups[kind] = startWorkers(count)

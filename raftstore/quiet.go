@@ -14,11 +14,11 @@ import (
 
 // A range that nothing has happened to for a while is quiet: its replicas do not tick and send nothing. Its leader says so
 // in a last heartbeat, and from then on its store vouches for all its quiet ranges at once, in a sign of life to each
-// store that follows one. A request, a message of the group or the silence of the leader's store wakes a replica.
+// store that follows one. A request to the leader, a message of the group or the silence of the leader's store wakes a replica.
 //
-// Nothing depends on quiet for safety: a quiet replica is one whose clock stands still. A leader's lease has run out before
-// it falls quiet (rule D3), so its first read asks a quorum and thereby wakes the followers. A follower that missed the last heartbeat ticks
-// on, and its request for votes wakes the others.
+// Nothing depends on quiet for safety: a quiet replica is one whose clock stands still. A leader's lease has run out
+// before it falls quiet (rule D3), so its first read asks a quorum and thereby wakes the followers. A follower that missed
+// the last heartbeat ticks on, and its request for votes wakes the others.
 
 // quiescence is what a store knows of the stores that vouch for leaders, by its own monotonic clock.
 type quiescence struct {
@@ -184,6 +184,9 @@ func (r *Replica) missLeader() {
 	if s.isLeader || s.leader == 0 || s.desc == nil || r.bound() {
 		return
 	}
+	if now := r.store.opts.Monotonic(); now-time.Duration(r.store.resumed.Load()) < r.store.opts.electionTimeout()/2 {
+		return // it was this process that stood still: what was sent to it has yet to be read
+	}
 	lead, ok := s.desc.Replica(s.leader)
 	if ok && r.store.lives.silent(lead.Store, r.store.opts.Monotonic()-r.store.opts.electionTimeout()) {
 		r.leaderLost(lead.Store)
@@ -212,6 +215,10 @@ func (r *Replica) leaderLost(lost ids.StoreID) {
 	}
 }
 
+// lookAfterTicks is how often a quiet follower wakes of itself, once in about ten minutes: its range may have a new leader,
+// or may have removed it, and everybody who could have said so may have been cut off from it at the time.
+const lookAfterTicks = 6000
+
 // maxWakes bounds the replicas that one tick wakes because a store is lost: their elections come one after another.
 const maxWakes = 64
 
@@ -219,6 +226,10 @@ const maxWakes = 64
 // silent, and now and then vouches for those that lead.
 func (s *Store) rest(all []*Replica) (awake []*Replica) {
 	now := s.opts.Monotonic()
+	if now-s.ticked > 3*s.opts.TickInterval {
+		s.resumed.Store(int64(now))
+	}
+	s.ticked = now
 	vouch := s.ticks%s.opts.HeartbeatTicks == 0
 	followers := make(map[ids.StoreID]bool)
 	woken := 0
@@ -233,6 +244,8 @@ func (s *Store) rest(all []*Replica) (awake []*Replica) {
 			for _, rep := range r.snapshot().desc.Replicas {
 				followers[rep.Store] = true
 			}
+		case voucher != 0 && (s.ticks+int(r.id)*97)%lookAfterTicks == 0:
+			r.post(raftInput{run: r.wake})
 		case voucher != 0 && woken < maxWakes && !s.lives.vouches(voucher, incarnation, now-s.opts.electionTimeout()):
 			woken++
 			r.post(raftInput{run: func() { r.voucherLost(voucher) }})

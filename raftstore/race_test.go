@@ -422,10 +422,13 @@ func TestWorkersUnderLoad(t *testing.T) {
 	stop := make(chan struct{})
 	var clients, driver sync.WaitGroup
 	driver.Go(func() { r.upheaval(stop) })
-	for id := range 6 {
-		clients.Go(func() { r.client(id+1, ops, counted) })
+	// Rounds, until something has happened while clients ran: a quick machine is through before the first split.
+	for round := 0; round == 0 || (r.ok() && (r.splits.Load() == 0 || r.moves.Load() == 0)); round++ {
+		for id := range 6 {
+			clients.Go(func() { r.client(round*6+id+1, ops, counted) })
+		}
+		clients.Wait()
 	}
-	clients.Wait()
 	close(stop)
 	driver.Wait()
 	for g, group := range raceGroups {

@@ -236,12 +236,16 @@ type raftState struct {
 	// the ticks since.
 	heardAt time.Duration
 	unheard int
-	// quiet: Raft\'s clock stands still (see quiet.go). restTicks counts a leader\'s ticks without anything to do.
+	// quiet: Raft's clock stands still (see quiet.go). restTicks counts a leader's ticks without anything to do.
 	quiet     bool
 	restTicks int
-	leaving   bool // a command to leave the joint configuration is under way
-	campaigns int
-	stopped   bool
+	// late are messages that only tell of a commit, by receiver, which wait for the next tick; promptTicks says for how
+	// long none is put off.
+	late        map[uint64]*raftpb.Message
+	promptTicks int
+	leaving     bool // a command to leave the joint configuration is under way
+	campaigns   int
+	stopped     bool
 }
 
 // maxInbox bounds the Raft messages that wait for a replica; more are dropped, as a network may drop them.

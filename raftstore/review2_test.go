@@ -21,13 +21,12 @@ func clockAt() *locuspb.Request {
 
 // TestReview2AFreshReadIsNotTakenBack: a scan of several ranges takes a fresh timestamp from the leaseholders and reads
 // at it. A replica that has closed it may answer: the client's route is old, or the gateway's first attempt failed. What
-// that shows is committed, and perhaps not yet applied by the leaseholder; whoever asks the leaseholder afterwards, without the
-// other's token, must not be shown less. With reads by index nobody is: they wait for all that is committed.
+// that shows was committed; whoever asks the leaseholder afterwards, without the other's token, must not be shown less. So
+// followers learn of a commit only once it is visible on the leaseholder.
 func TestReview2AFreshReadIsNotTakenBack(t *testing.T) {
-	t.Skip("known: a lease read does not wait for what a follower has shown at a fresh timestamp")
 	for _, mode := range []ReadMode{ReadIndex, ReadLease} {
 		t.Run(mode.String(), func(t *testing.T) {
-			c, lead := leasedCluster(t, func(o *Options) { o.Reads = mode })
+			c, lead := leasedCluster(t, func(o *Options) { o.Reads, o.commitAtOnce = mode, false })
 			c.ok(testRange, put("x", "old"))
 			c.ok(testRange, get("x"))
 			lead.exec.hold(true, QueueApply)
@@ -44,17 +43,17 @@ func TestReview2AFreshReadIsNotTakenBack(t *testing.T) {
 			c.settle()
 			c.tick(2) // followers hear that it is committed
 			scanned := c.do(c.node(2), testRange, getAt("x", ts(fresh)))
-			c.must(scanned.err())
-			if scanned.value() != "new" {
-				t.Fatalf("the test is void: %q", scanned.value())
-			}
 			later := lead.send(testRange, get("x"))
 			c.settle()
-			if later.answered() && later.value() != "new" {
+			if scanned.err() == nil && later.answered() && later.value() != scanned.value() {
 				t.Errorf("a linearizable read found %q after a read at a fresh timestamp had found %q", later.value(), scanned.value())
 			}
 			lead.exec.hold(false, QueueApply)
 			c.settle()
+			c.tick(3) // and now followers hear of it
+			if scanned = c.do(c.node(2), testRange, getAt("x", ts(fresh))); scanned.err() != nil || scanned.value() != "new" {
+				t.Fatalf("the follower has %q, %v", scanned.value(), scanned.err())
+			}
 			c.healthy()
 		})
 	}
@@ -64,7 +63,6 @@ func TestReview2AFreshReadIsNotTakenBack(t *testing.T) {
 // ranges. Meanwhile the lead goes to a replica that can't reach the follower, and that one removes it. Awake, it would
 // look for a leader and be told that it is gone; quiet, it asks nobody.
 func TestReview2AQuietReplicaHearsThatItWasRemoved(t *testing.T) {
-	t.Skip("known: only the placement driver ends it")
 	c := newTestCluster(t, 3)
 	c.split(testRange, "m", 100) // what store 1 goes on vouching for
 	for _, id := range []ids.RangeID{testRange, 100} {
@@ -81,9 +79,9 @@ func TestReview2AQuietReplicaHearsThatItWasRemoved(t *testing.T) {
 	}
 	c.removeOn(testRange, 3)
 	c.heal()
-	c.tick(300)
+	c.tick(lookAfterTicks + 100)
 	if i, ok := c.node(3).Range(testRange); ok {
-		t.Errorf("30 s later store 3 still has replica %s of range %s, quiet: %v", i.Replica, testRange, c.node(3).quiet(testRange))
+		t.Errorf("ten minutes later store 3 still has replica %s of range %s, quiet: %v", i.Replica, testRange, c.node(3).quiet(testRange))
 	}
 	// Its span is in the way of others.
 	c.ok(testRange, put("a", "1"))
@@ -100,7 +98,6 @@ func TestReview2AQuietReplicaHearsThatItWasRemoved(t *testing.T) {
 
 // TestReview2QuietAfterASnapshot: a follower that caught up by a snapshot has all that the leader has, and rests with it.
 func TestReview2QuietAfterASnapshot(t *testing.T) {
-	t.Skip("known: lastAppended does not follow a snapshot")
 	c := newTestCluster(t, 3, func(o *Options) { o.RetainedEntries = 1; o.MaxLagBytes = 1 })
 	c.ok(testRange, put("x", "0"))
 	c.tick(3)
@@ -139,7 +136,6 @@ func TestReview2QuietAfterASnapshot(t *testing.T) {
 
 // TestReview2ScansOfNothingAreBounded: what a run has read the sequencer reads again, so every read counts, also of nothing.
 func TestReview2ScansOfNothingAreBounded(t *testing.T) {
-	t.Skip("known: scans count their records only")
 	c, n := optimisticCluster(t, func(req *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
 		for range maxOptimisticReads + 1 {
 			if err := tx.Scan(keys.Span{Start: key("p"), End: key("q")}, 0, func([]byte) bool { return true }); err != nil {
@@ -166,7 +162,6 @@ func (e *countingEngine) Get(k []byte, seq ids.Seq) ([]byte, ids.Seq, bool, erro
 // TestReview2OneStepChecksNotTooMuch: the sequencer checks what runs have read, while the range's writes, and those of all
 // ranges whose turn on the worker comes after, wait. That must not take as long as there are runs.
 func TestReview2OneStepChecksNotTooMuch(t *testing.T) {
-	t.Skip("known: an entry and the queue are bounded by writes, not by what was read")
 	var e *countingEngine
 	c := newTestCluster(t, 1, func(o *Options) {
 		e = &countingEngine{Engine: o.Engine}
@@ -214,7 +209,6 @@ func TestReview2OneStepChecksNotTooMuch(t *testing.T) {
 // TestReview2WhatHasExpiredStaysExpired: rule C7. A command that writes nothing leaves no entry, so what it finds expired has to
 // be so by the log: the next leader's clock may be behind.
 func TestReview2WhatHasExpiredStaysExpired(t *testing.T) {
-	t.Skip("known: what writes nothing is judged by the clock (C7)")
 	look := func(req *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
 		_, found, err := tx.Get(req.Key)
 		return &locuspb.CallResponse{Result: fmt.Append(nil, found)}, err
@@ -251,7 +245,6 @@ func TestReview2WhatHasExpiredStaysExpired(t *testing.T) {
 // TestReview2NoTransferToALostReplica: a transfer stops the range's writes for an election timeout and its leases for the rest of
 // the term, so it is not begun where the leader knows that it can't succeed.
 func TestReview2NoTransferToALostReplica(t *testing.T) {
-	t.Skip("known: transferTo does not ask whether the replica is active")
 	c, lead := leasedCluster(t)
 	c.node(3).crash(true)
 	c.tick(20)

@@ -264,7 +264,7 @@ func (q *sequencer) evaluate(cmds []*command, v *view, desc *topology.Descriptor
 		q.sessions = t
 	}
 	ts := max(s.clock.Now(), q.lastTS.Next())
-	v.at = ts
+	v.at, v.logged = ts, q.lastTS
 	b := &batch{q: q, view: v, desc: desc, entry: &batchEntry{
 		Kind: entryBatch, Term: q.term, Base: q.base, Bounds: desc.Epoch.Bounds, TS: ts,
 		Closed: max(q.closed, ts.Add(-closeLag)),
@@ -280,6 +280,7 @@ func (q *sequencer) evaluate(cmds []*command, v *view, desc *topology.Descriptor
 			b.command(c)
 		}
 		b.finish()
+		b.closing = b.closing || v.judged // an entry says what the answers take for granted
 	}
 	s.metrics.evaluate(len(cmds))
 	if b.failed != nil {

@@ -68,7 +68,11 @@ type Store struct {
 
 	randMu sync.Mutex
 
+	// resumed is when, by the monotonic clock, a tick came much later than the one before.
+	resumed atomic.Int64
+
 	// The ticker's own.
+	ticked            time.Duration
 	ticks             int
 	sinceCheckpoint   int
 	checkpointedBytes uint64
