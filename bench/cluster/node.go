@@ -103,7 +103,7 @@ func (n *Node) process() *process {
 func (n *Node) Args() []string {
 	args := []string{
 		"start", "--insecure", "--output", "json", "--data", n.dir,
-		"--listen", n.listen, "--gossip-listen", n.gossip, "--http-listen", n.http,
+		"--listen", n.listen, "--gossip-listen", n.gossip, "--http-listen", n.http, "--min-free-bytes", "67108864",
 	}
 	if n.advertise != "" {
 		args = append(args, "--advertise", n.advertise, "--dial-from", n.from)

@@ -63,6 +63,8 @@ func (s *store) add(p *children.Process, word said) {
 	s.procs, s.addrs, s.version = append(s.procs, p), append(s.addrs, word.Address), word.Version
 }
 
+const unlimited = "1000000000000"
+
 // startLocus starts a cluster and waits until every range has its replicas.
 func startLocus(ctx context.Context, g *children.Group, binary string) (*store, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
@@ -73,6 +75,8 @@ func startLocus(ctx context.Context, g *children.Group, binary string) (*store, 
 		args := []string{
 			"start", "--insecure", "--output", "json", "--data", filepath.Join(g.Dir(), name),
 			"--listen", "127.0.0.1:0", "--gossip-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+			// The number of ranges is what is compared, so nothing splits them.
+			"--range-max-bytes", unlimited, "--range-max-requests", unlimited,
 		}
 		if i > 0 {
 			args = append(args, "--join", strings.Join(s.addrs, ","))
