@@ -94,7 +94,8 @@ type Options struct {
 	// MaxApplyEntries bounds the entries that one apply step commits. Default 256.
 	MaxApplyEntries int
 
-	// RowCacheBytes bounds the cache of rows that leaseholders have read. Default 64 MiB; below 0 there is none.
+	// RowCacheBytes bounds the cache of rows that leaseholders have read. It grows as rows are read. Default 256 MiB; below 0 there
+	// is none.
 	RowCacheBytes int64
 
 	// CheckpointBytes and CheckpointTicks: a checkpoint is taken when this much was applied since the last, or
@@ -139,7 +140,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxInflightMessages, 128)
 	setDefault(&o.MaxInflightBytes, 8<<20)
 	setDefault(&o.MaxApplyEntries, 256)
-	setDefault(&o.RowCacheBytes, 64<<20)
+	setDefault(&o.RowCacheBytes, 256<<20)
 	setDefault(&o.CheckpointBytes, 16<<20)
 	setDefault(&o.CheckpointTicks, 300)
 	setDefault(&o.RetainedEntries, 1024)
