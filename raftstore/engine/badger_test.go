@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -36,8 +37,28 @@ func contents(t testing.TB, e engine.Engine, seq ids.Seq) map[string]string {
 	return out
 }
 
-// copyDir is what a killed process leaves: the files as the kernel has them.
+// copyDir copies the files of an engine as a killed process leaves them: all of one moment. A flush or a compaction on
+// the way would leave a MANIFEST that names a table which was not there yet when the copy began, so the copy counts
+// only if the MANIFEST is the same before and after it.
 func copyDir(t testing.TB, from string) string {
+	t.Helper()
+	for {
+		before := readManifest(t, from)
+		to := copyFiles(t, from)
+		if bytes.Equal(before, readManifest(t, from)) {
+			return to
+		}
+	}
+}
+
+func readManifest(t testing.TB, dir string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
+	require.NoError(t, err)
+	return b
+}
+
+func copyFiles(t testing.TB, from string) string {
 	t.Helper()
 	to := t.TempDir()
 	entries, err := os.ReadDir(from)
