@@ -427,13 +427,14 @@ func TestAmbiguous(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, err, cause)
 
-	// Refusals that promise to have done nothing leave no doubt, and are found in the error.
+	// Refusals that promise to have done nothing leave no doubt, and are found in the error. The client is told
+	// to come back after the deadline, so that this finds it waiting, not asking again.
 	f.mu.Lock()
 	f.intercept = func(ids.StoreID, *locuspb.Request) (*locuspb.Response, bool) {
-		return refuse(&api.OverloadedError{What: "range"}), true
+		return refuse(&api.OverloadedError{What: "range", RetryAfter: time.Hour}), true
 	}
 	f.mu.Unlock()
-	short, cancel = context.WithTimeout(ctx, 30*time.Millisecond)
+	short, cancel = context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_, err = ks.Put(short, []byte("a"), nil)
 	require.False(t, errors.As(err, &ambiguous), "%v", err)
@@ -557,9 +558,8 @@ func TestNodesComeAndGo(t *testing.T) {
 		n.srv.Stop()
 		f.elect()
 		f.split(keys.Layout{ID: 1}.Encode(fmt.Appendf(nil, "w%d", i)))
-		addr := n.addr
 		require.Eventually(t, func() bool { return done.Load() > want || f.leads(n.store) }, 20*time.Second, time.Millisecond)
-		n.start(addr)
+		n.start(n.addr)
 	}
 	wg.Wait()
 	f.mu.Lock()

@@ -50,8 +50,8 @@ type fake struct {
 	intercept func(store ids.StoreID, r *locuspb.Request) (*locuspb.Response, bool)
 	// onPage, if set, may change a page of a stream before it is sent, or end the stream with an error.
 	onPage func(n *fakeNode, r *locuspb.RunRequest, i int, page *locuspb.RunResponse) error
-	// hung is closed when a stream ends that onPage had hang (errHang).
-	hung chan struct{}
+	// onEnd, if set, hears how a stream ended.
+	onEnd func(error)
 }
 
 var errHang = errors.New("say nothing until the client is gone")
@@ -92,7 +92,7 @@ func newFake(t *testing.T, nodes int) *fake {
 	for i := range nodes {
 		n := &fakeNode{f: f, store: ids.StoreID(i + 1)}
 		f.nodes = append(f.nodes, n)
-		n.start("127.0.0.1:0")
+		n.addr = n.start("127.0.0.1:0")
 	}
 	t.Cleanup(func() {
 		for _, n := range f.nodes {
@@ -104,13 +104,14 @@ func newFake(t *testing.T, nodes int) *fake {
 	return f
 }
 
-func (n *fakeNode) start(addr string) {
+// start serves on an address, which may leave the port open, and returns it with the port.
+func (n *fakeNode) start(addr string) string {
 	lis, err := net.Listen("tcp", addr)
 	require.NoError(n.f.t, err)
-	n.addr = lis.Addr().String()
 	n.srv = grpc.NewServer(grpc.MaxRecvMsgSize(32<<20), grpc.MaxSendMsgSize(32<<20))
 	locuspb.RegisterLocusServer(n.srv, n)
 	go func() { _ = n.srv.Serve(lis) }()
+	return lis.Addr().String()
 }
 
 // open makes a client with short pauses.
@@ -513,7 +514,13 @@ func (n *fakeNode) ListFunctions(context.Context, *locuspb.ListFunctionsRequest)
 // Run knows one range function, "count", and one map function, "keys".
 func (n *fakeNode) Run(r *locuspb.RunRequest, s grpc.ServerStreamingServer[locuspb.RunResponse]) error {
 	if r.Stream && r.Function == "keys" {
-		return n.stream(r, s)
+		err := n.stream(r, s)
+		n.f.mu.Lock()
+		defer n.f.mu.Unlock()
+		if n.f.onEnd != nil {
+			n.f.onEnd(err)
+		}
+		return err
 	}
 	if r.Function != "count" {
 		return s.Send(&locuspb.RunResponse{Error: api.ToProto(&api.FunctionNotFoundError{Name: r.Function, Node: n.addr})})
@@ -588,7 +595,6 @@ func (n *fakeNode) stream(r *locuspb.RunRequest, s grpc.ServerStreamingServer[lo
 		if change != nil {
 			if err := change(n, r, i, p); err == errHang {
 				<-s.Context().Done()
-				close(n.f.hung)
 				return s.Context().Err()
 			} else if err != nil {
 				return err

@@ -177,7 +177,7 @@ func TestErrorsOfStreams(t *testing.T) {
 func TestLeavingAStream(t *testing.T) {
 	for _, byContext := range []bool{false, true} {
 		f, ks, _ := withKeys(t)
-		ended := make(chan struct{})
+		ended := make(chan error, 1)
 		f.mu.Lock()
 		f.onPage = func(_ *fakeNode, _ *locuspb.RunRequest, i int, _ *locuspb.RunResponse) error {
 			if i < 3 {
@@ -185,7 +185,7 @@ func TestLeavingAStream(t *testing.T) {
 			}
 			return errHang
 		}
-		f.hung = ended
+		f.onEnd = func(err error) { ended <- err }
 		f.mu.Unlock()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -199,7 +199,7 @@ func TestLeavingAStream(t *testing.T) {
 				cancel()
 			}
 		}
-		<-ended
+		require.Error(t, <-ended, "the node must not be able to say everything: nobody listens")
 		if byContext {
 			require.ErrorIs(t, last, context.Canceled)
 		} else {
