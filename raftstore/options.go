@@ -94,7 +94,7 @@ type Options struct {
 	// MaxApplyEntries bounds the entries that one apply step commits. Default 256.
 	MaxApplyEntries int
 
-	// RowCacheBytes bounds the cache of rows that leaseholders have read. It grows as rows are read. Default 256 MiB; below 0 there
+	// RowCacheBytes bounds the cache of rows that leaseholders have read or written. It grows as they do. Default 256 MiB; below 0 there
 	// is none.
 	RowCacheBytes int64
 

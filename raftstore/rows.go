@@ -50,22 +50,35 @@ func (s *Store) get(key []byte, seq ids.Seq, rows rowsAt) (engine.Value, bool, e
 	return v, found, nil
 }
 
-// applyRows tells the row cache what accepted entries write, which are in the engine and not visible yet.
+// applyRows tells the row cache what accepted entries write, which are in the engine and not visible yet. Where this
+// replica leads, what was just written is as good as what was just read: the next read need not look for it in the engine.
 func (s *Store) applyRows(outcomes []outcome) {
 	for i := range outcomes {
 		o := &outcomes[i]
 		if !o.accepted {
 			continue
 		}
+		keep := o.r.rowsKept()
 		for j := range o.entry.Data {
 			w := &o.entry.Data[j]
 			row := rowcache.Row{}
 			if !w.Delete {
 				row = rowcache.Row{Found: true, Value: w.Value, Timestamp: o.entry.TS, Expires: w.Expires}
 			}
-			s.rows.Apply(o.seq, w.Key, row)
+			s.rows.Apply(o.seq, w.Key, row, keep)
 		}
 	}
+}
+
+// rowsKept is the gen under which rows are kept as they are written; 0 on followers. Should it die in this moment, so does
+// what is kept under it.
+func (r *Replica) rowsKept() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.mu.state.leaseholder {
+		return 0
+	}
+	return r.mu.state.gen
 }
 
 // getCached answers a linearizable get at once, if this replica has a lease and the cache has the row: all in one step

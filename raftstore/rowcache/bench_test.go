@@ -88,7 +88,7 @@ func BenchmarkApply(b *testing.B) {
 		for b.Loop() {
 			i = (i + 7919) % benchRows
 			seq++
-			c.Apply(seq, keys[i], row)
+			c.Apply(seq, keys[i], row, 0)
 		}
 	}
 	b.Run("empty", func(b *testing.B) { run(b, New(64<<20, 0)) })

@@ -33,7 +33,8 @@ type Row struct {
 // Stats are sums over the shards since New; Bytes and Rows are of now.
 type Stats struct {
 	Hits, Misses int64
-	Fills        int64 // rows kept
+	Fills        int64 // rows kept of reads
+	Written      int64 // rows kept of writes, where there was none
 	Refused      int64 // of reads that a write overtook
 	Evictions    int64
 	Bytes        int64 // allocated, never above New's bound but while a shard grows
@@ -117,11 +118,13 @@ func (c *Cache) Fill(key []byte, gen uint64, read ids.Seq, row Row, version ids.
 	}
 }
 
-// Apply says that the entry at seq writes row to key, or deletes the key if the row is not found.
+// Apply says that the entry at seq writes row to key, or deletes the key if the row is not found. A row that is there is
+// replaced. One that is not is kept under the gen keep, which is the range's at seq; with keep 0, or where nothing was
+// written, it is not.
 //
 // REQUIRES: the engine has committed seq, no reader is at seq yet, and calls for one key come in the order of their
 // sequences.
-func (c *Cache) Apply(seq ids.Seq, key []byte, row Row) {
+func (c *Cache) Apply(seq ids.Seq, key []byte, row Row, keep uint64) {
 	s, tag := c.locate(key)
 	if s == nil {
 		return
@@ -129,14 +132,18 @@ func (c *Cache) Apply(seq ids.Seq, key []byte, row Row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.touched = max(s.touched, seq)
-	if s.index.rows == 0 {
-		return
-	}
 	if _, r := s.find(tag, key); r != nil {
 		if r.version() >= seq {
 			invariant.Fail("D4: sequence %d is applied to %x, whose row has %d", seq, key, r.version())
 		}
-		s.put(tag, key, r.gen(), seq, &row)
+		// A row of a dead gen is of use again under the one that lives.
+		gen := r.gen()
+		if keep != 0 {
+			gen = keep
+		}
+		s.put(tag, key, gen, seq, &row)
+	} else if keep != 0 && row.Found && s.put(tag, key, keep, seq, &row) {
+		s.stats.Written++
 	}
 }
 
@@ -156,6 +163,7 @@ func (c *Cache) Stats() Stats {
 		sum.Hits += st.Hits
 		sum.Misses += st.Misses
 		sum.Fills += st.Fills
+		sum.Written += st.Written
 		sum.Refused += st.Refused
 		sum.Evictions += st.Evictions
 		sum.Bytes += st.Bytes

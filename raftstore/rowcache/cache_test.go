@@ -24,7 +24,7 @@ func TestD4FillsThatAWriteOvertook(t *testing.T) {
 	// cache yet, then to another one of the shard, which is as good.
 	for _, written := range []string{"k", "other"} {
 		c = newCache(1<<20, 10, 1, 1)
-		c.Apply(11, []byte(written), found("new"))
+		c.Apply(11, []byte(written), found("new"), 0)
 		c.Fill(key, 1, 10, found("old"), 5)
 		c.Fill(absent, 1, 10, Row{}, 0)
 		for _, k := range [][]byte{key, absent} {
@@ -43,13 +43,13 @@ func TestD4FillsThatAWriteOvertook(t *testing.T) {
 	require.Equal(t, found("new"), row)
 
 	// Applied, not visible yet: readers at 11 must go to the engine.
-	c.Apply(12, key, found("newer"))
+	c.Apply(12, key, found("newer"), 0)
 	_, ok = c.Get(key, 1, 11)
 	require.False(t, ok, "a reader at 11 saw version 12, or was told 11 for newest")
 	row, ok = c.Get(key, 1, 12)
 	require.True(t, ok)
 	require.Equal(t, found("newer"), row)
-	c.Apply(13, key, Row{})
+	c.Apply(13, key, Row{}, 0)
 	row, ok = c.Get(key, 1, 13)
 	require.True(t, ok)
 	require.Equal(t, Row{}, row)
@@ -82,7 +82,7 @@ func TestDeadLineages(t *testing.T) {
 	c.Fill(key, 1, 10, found("before"), 5)
 	_, ok := c.Get(key, 2, 30)
 	require.False(t, ok)
-	c.Apply(31, key, found("written"))
+	c.Apply(31, key, found("written"), 0)
 	_, ok = c.Get(key, 2, 31)
 	require.False(t, ok)
 	c.Fill(key, 2, 31, found("after"), 20)
@@ -93,10 +93,40 @@ func TestDeadLineages(t *testing.T) {
 	require.False(t, ok)
 }
 
+// TestWritesAreKept: where the caller says so, a row that is written is there for the next reader, at its sequence and
+// under its gen, and a row of a dead gen lives again with what was written to it. A deletion is not kept for itself.
+func TestWritesAreKept(t *testing.T) {
+	c := newCache(1<<20, 10, 1, 1)
+	key := []byte("k")
+	c.Apply(11, key, found("first"), 3)
+	_, ok := c.Get(key, 3, 10)
+	require.False(t, ok, "a reader at 10 saw version 11")
+	_, ok = c.Get(key, 2, 11)
+	require.False(t, ok)
+	row, ok := c.Get(key, 3, 11)
+	require.True(t, ok)
+	require.Equal(t, found("first"), row)
+
+	c.Apply(12, key, found("of another lineage"), 4)
+	_, ok = c.Get(key, 3, 12)
+	require.False(t, ok)
+	row, ok = c.Get(key, 4, 12)
+	require.True(t, ok)
+	require.Equal(t, found("of another lineage"), row)
+
+	c.Apply(13, []byte("deleted"), Row{}, 4)
+	_, ok = c.Get([]byte("deleted"), 4, 13)
+	require.False(t, ok)
+	st := c.Stats()
+	require.Equal(t, int64(1), st.Written)
+	require.Equal(t, int64(1), st.Rows)
+	c.check(t)
+}
+
 func TestNothingIsKept(t *testing.T) {
 	for _, c := range []*Cache{nil, New(0, 0), New(-5, 0), New(minBytes-1, 0)} {
 		c.Fill([]byte("k"), 1, 10, found("v"), 5)
-		c.Apply(11, []byte("k"), found("w"))
+		c.Apply(11, []byte("k"), found("w"), 0)
 		_, ok := c.Get([]byte("k"), 1, 11)
 		require.False(t, ok)
 		require.Equal(t, Stats{}, c.Stats())
@@ -111,7 +141,7 @@ func TestSizes(t *testing.T) {
 	c := newCache(8<<10, 0, 1, 1)
 	key := []byte("k")
 	c.Fill(key, 1, 1, found("small"), 1)
-	c.Apply(2, key, found(string(make([]byte, 2<<10))))
+	c.Apply(2, key, found(string(make([]byte, 2<<10))), 0)
 	_, ok := c.Get(key, 1, 2)
 	require.False(t, ok)
 	c.Fill(key, 1, 2, found(string(make([]byte, 2<<10))), 2)
@@ -214,7 +244,7 @@ func TestReadersAndApplier(t *testing.T) {
 		h.Lock()
 		h.seqs = append(h.seqs, seq)
 		h.Unlock()
-		c.Apply(seq, key(k), value(seq))
+		c.Apply(seq, key(k), value(seq), 0)
 		visible.Store(uint64(seq))
 		if seq%16 == 0 {
 			runtime.Gosched()

@@ -1,4 +1,5 @@
-// Package rowcache keeps, for one store, the newest applied row of recently read keys, in a bounded amount of memory.
+// Package rowcache keeps, for one store, the newest applied row of keys that were read or written lately, in a bounded
+// amount of memory.
 //
 // A linearizable point read on a leaseholder wants one thing of the engine: the newest version of a key. A Cache
 // answers that from memory, for present and for absent keys.
@@ -12,7 +13,8 @@
 // keep it, all of them under the lock of the key's shard:
 //
 //   - Apply is called for every data write of every entry in every role, before its sequence is visible. It replaces
-//     the row if there is one, and raises the shard's touched sequence either way.
+//     the row if there is one, keeps it where there is none if the caller says so (a leaseholder does: what was just
+//     written is often read next), and raises the shard's touched sequence either way.
 //   - Fill keeps a row only if its read was at or above touched. A read that began before a write to the shard was
 //     applied may have missed it; it comes too late, however the two interleave.
 //   - Get returns a row only if its version is at or below the reader's sequence. A reader that began before a write

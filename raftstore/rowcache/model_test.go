@@ -132,17 +132,24 @@ func (m *model) step() {
 func (m *model) write() {
 	m.seq++
 	for range 1 + m.n(2) {
-		key, _ := m.key()
+		key, rng := m.key()
 		if h := m.history[key]; len(h) > 0 && h[len(h)-1].seq == m.seq {
 			continue
 		}
 		row := m.row()
 		m.history[key] = append(m.history[key], versioned{m.seq, row})
-		m.cache.Apply(m.seq, []byte(key), row)
+		keep := uint64(0)
+		if m.n(3) == 0 {
+			keep = m.gen(rng, m.seq)
+		}
+		m.cache.Apply(m.seq, []byte(key), row, keep)
 		s, _ := m.cache.locate([]byte(key))
 		m.touched[s] = m.seq
-		if o, ok := m.expect[key]; ok {
+		if o, ok := m.expect[key]; ok || keep != 0 && row.Found {
 			o.version, o.row = m.seq, row
+			if keep != 0 {
+				o.gen = keep
+			}
 			m.expect[key] = o
 		}
 	}
@@ -277,7 +284,7 @@ func TestNoPointers(t *testing.T) {
 		seq++
 		for i := range 100 {
 			c.Fill(keys[i*7], 1, seq, Row{Found: true, Value: keys[i]}, 1)
-			c.Apply(seq+1, keys[i*7], Row{Found: true, Value: keys[i*8]})
+			c.Apply(seq+1, keys[i*7], Row{Found: true, Value: keys[i*8]}, 1)
 		}
 		seq++
 	}))
