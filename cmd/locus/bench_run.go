@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -17,8 +20,9 @@ import (
 
 func (s *shell) benchRun() *cobra.Command {
 	var (
-		t benchTarget
-		o = loadgen.Defaults()
+		t       benchTarget
+		o       = loadgen.Defaults()
+		profile string
 	)
 	c := &cobra.Command{
 		Use: "run --workload NAME", Short: "Put a cluster under load, and tell how long operations took",
@@ -36,6 +40,7 @@ failed is counted by kind, and is in no other number.`,
 	}
 	t.flags(c)
 	goFlags(c, o.Flags)
+	c.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile of the clients to this `FILE` (Locus only; nodes serve theirs by HTTP)")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := t.validate(); err != nil {
 			return err
@@ -54,9 +59,28 @@ failed is counted by kind, and is in no other number.`,
 			}
 			return s.printReport(&r)
 		}
-		return s.long(plain(func(ctx context.Context, db *client.DB) error { return s.runLocus(ctx, db, o) }))(cmd, args)
+		return s.long(plain(func(ctx context.Context, db *client.DB) error {
+			return profiled(profile, func() error { return s.runLocus(ctx, db, o) })
+		}))(cmd, args)
 	}
 	return c
+}
+
+// profiled runs f, and writes a CPU profile of it to the file, if one is named.
+func profiled(file string, f func() error) (err error) {
+	if file == "" {
+		return f()
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return f()
 }
 
 func (s *shell) runLocus(ctx context.Context, db *client.DB, o loadgen.Options) error {
