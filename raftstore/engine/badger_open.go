@@ -134,12 +134,14 @@ func badgerOptions(o BadgerOptions, log badger.Logger) badger.Options {
 	b.ValueLogFileSize = minVlogBytes
 	b.CompactL0OnClose = false
 
-	// Blocks are checked when they are read into the cache. Tables are checked whole by verifyTables, at
-	// open: Badger's own check panics on what it finds.
+	// Blocks are checked each time they are read. Tables are checked whole by verifyTables, at open: Badger's own check
+	// panics on what it finds.
 	b.ChecksumVerificationMode = options.OnBlockRead
 	b.VerifyValueChecksum = true
 	b.Compression = options.None
-	b.BlockCacheSize = o.BlockCacheBytes
+	// No block cache: a block of an uncompressed table is a part of the mapped file, and Badger 4.9.6 counts it with all of
+	// the file behind it (the capacity of a slice), some megabytes for 4 KiB. A cache of 64 MiB held ten blocks at a time.
+	b.BlockCacheSize = 0
 	b.MetricsEnabled = false
 
 	b.ExternalMagicVersion = FormatVersion

@@ -225,7 +225,7 @@ func TestBadgerOpenErrors(t *testing.T) {
 func TestBadgerOptionsValidate(t *testing.T) {
 	for _, o := range []engine.BadgerOptions{
 		{}, {Dir: "x", MemTableBytes: 1 << 20}, {Dir: "x", MemTableBytes: 1 << 40}, {Dir: "x", MemTables: -1},
-		{Dir: "x", BlockCacheBytes: 1}, {Dir: "x", MinBatchBytes: -1},
+		{Dir: "x", MinBatchBytes: -1},
 	} {
 		require.Error(t, o.Validate(), "%+v", o)
 		_, err := engine.OpenBadger(o)

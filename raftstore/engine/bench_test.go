@@ -81,6 +81,32 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
+// Most keys of a store that is larger than its memtables lie in tables.
+func BenchmarkGetFromTables(b *testing.B) {
+	const keys = 300_000
+	e, err := engine.OpenBadger(engine.BadgerOptions{Dir: b.TempDir(), MemTableBytes: 4 << 20, MinBatchBytes: 512 << 10})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, e.Close()) }()
+	value := engine.AppendValue(nil, make([]byte, 128), 1, 0)
+	seq := ids.Seq(0)
+	for i := 0; i < keys; i += 100 {
+		seq++
+		batch := engine.Batch{Seq: seq}
+		for j := range 100 {
+			batch.Ops = append(batch.Ops, engine.Op{Key: benchKey((i + j) * 7919 % keys), Value: value})
+		}
+		require.NoError(b, e.Apply([]engine.Batch{batch}))
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i += 104729
+		if _, _, found, err := e.Get(benchKey(i%keys), seq); err != nil || !found {
+			b.Fatal(found, err)
+		}
+	}
+}
+
 func BenchmarkGetMissing(b *testing.B) {
 	both(b, func(b *testing.B, e engine.Engine) {
 		seq := fill(b, e)

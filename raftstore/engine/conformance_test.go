@@ -11,7 +11,7 @@ import (
 
 // smallBadger keeps many engines in one test process.
 func smallBadger(dir string) engine.BadgerOptions {
-	return engine.BadgerOptions{Dir: dir, MemTableBytes: 4 << 20, BlockCacheBytes: 1 << 20, MinBatchBytes: 512 << 10}
+	return engine.BadgerOptions{Dir: dir, MemTableBytes: 4 << 20, MinBatchBytes: 512 << 10}
 }
 
 func openSmall(t testing.TB, dir string) *engine.Badger {

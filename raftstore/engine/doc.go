@@ -49,7 +49,7 @@
 //     Damage in the middle of an unflushed log is not noticed either.
 //
 // Compression is off: blocks are read from the mapped file without a copy, and the machine's two cores
-// have better uses. The block cache holds blocks whose checksum was verified.
+// have better uses. For the same reason there is no block cache: the mapped file is one.
 //
 // # The in-memory twin
 //

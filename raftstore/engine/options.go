@@ -14,9 +14,6 @@ type BadgerOptions struct {
 	MemTableBytes int64
 	// MemTables is how many full tables may wait to be flushed before Apply blocks. Default 2.
 	MemTables int
-	// BlockCacheBytes bounds the cache of table blocks whose checksum was verified. Default 64 MiB, at
-	// least 1 MiB.
-	BlockCacheBytes int64
 	// MinBatchBytes is the batch that must fit, or the engine does not open: entries are formed up to
 	// it, and one that no replica can apply would stop its range for ever. Default 4 MiB.
 	MinBatchBytes int64
@@ -28,12 +25,10 @@ type BadgerOptions struct {
 }
 
 const (
-	defaultMemTableBytes   = 64 << 20
-	minMemTableBytes       = 4 << 20
-	maxMemTableBytes       = 512 << 20
-	defaultMemTables       = 2
-	defaultBlockCacheBytes = 64 << 20
-	minBlockCacheBytes     = 1 << 20
+	defaultMemTableBytes = 64 << 20
+	minMemTableBytes     = 4 << 20
+	maxMemTableBytes     = 512 << 20
+	defaultMemTables     = 2
 )
 
 // withDefaults fills what is zero.
@@ -43,9 +38,6 @@ func (o BadgerOptions) withDefaults() BadgerOptions {
 	}
 	if o.MemTables == 0 {
 		o.MemTables = defaultMemTables
-	}
-	if o.BlockCacheBytes == 0 {
-		o.BlockCacheBytes = defaultBlockCacheBytes
 	}
 	if o.MinBatchBytes == 0 {
 		o.MinBatchBytes = MinBatchBytes
@@ -66,8 +58,6 @@ func (o BadgerOptions) Validate() error {
 		return fmt.Errorf("engine: MemTableBytes %d must be between %d and %d", d.MemTableBytes, minMemTableBytes, maxMemTableBytes)
 	case d.MemTables < 1 || d.MemTables > 16:
 		return fmt.Errorf("engine: MemTables %d must be between 1 and 16", d.MemTables)
-	case d.BlockCacheBytes < minBlockCacheBytes:
-		return fmt.Errorf("engine: BlockCacheBytes %d must be at least %d", d.BlockCacheBytes, minBlockCacheBytes)
 	case d.MinBatchBytes < 0:
 		return fmt.Errorf("engine: MinBatchBytes %d must not be negative", d.MinBatchBytes)
 	}
