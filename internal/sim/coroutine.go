@@ -76,5 +76,5 @@ func (w *World) Close() {
 			c.stop()
 		}
 	}
-	w.idle, w.events = nil, nil
+	w.idle, w.due, w.events, w.vacant = nil, nil, nil, nil
 }

@@ -135,6 +135,7 @@ type Queue struct {
 	l      *Life
 	kind   string
 	steps  []func()
+	first  int // of steps that wait
 	next   func()
 	active bool
 }
@@ -148,6 +149,11 @@ func (l *Life) NewQueue(kind string) *Queue {
 
 // Post adds a step.
 func (q *Queue) Post(step func()) {
+	if q.first > 0 && len(q.steps) == cap(q.steps) { // a queue that is never empty
+		n := copy(q.steps, q.steps[q.first:])
+		clear(q.steps[n:])
+		q.steps, q.first = q.steps[:n], 0
+	}
 	q.steps = append(q.steps, step)
 	if !q.active {
 		q.active = true
@@ -158,11 +164,13 @@ func (q *Queue) Post(step func()) {
 func (q *Queue) schedule() { q.l.After(q.l.Delay(q.kind), q.kind, q.next) }
 
 func (q *Queue) runNext() {
-	step := q.steps[0]
-	q.steps[0] = nil
-	q.steps = q.steps[1:]
+	step := q.steps[q.first]
+	q.steps[q.first] = nil
+	if q.first++; q.first == len(q.steps) { // the space is used again
+		q.steps, q.first = q.steps[:0], 0
+	}
 	step()
-	if len(q.steps) > 0 {
+	if len(q.steps) > q.first {
 		q.schedule()
 		return
 	}
