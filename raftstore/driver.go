@@ -469,8 +469,8 @@ func (r *Replica) tick() {
 
 // followers is a leader's view of its group. A follower is active if it was heard within an election timeout.
 func (r *Replica) followers() []ReplicaProgress {
-	var out []ReplicaProgress
-	heard := make(map[ids.ReplicaID]int)
+	out := make([]ReplicaProgress, 0, len(r.raft.silent)+1)
+	heard := make(map[ids.ReplicaID]int, len(r.raft.silent))
 	r.raft.node.WithProgress(func(id uint64, kind raft.ProgressType, pr trackerProgress) {
 		rep := ids.ReplicaID(id)
 		silent := r.raft.silent[rep] + 1

@@ -429,9 +429,13 @@ func (s *Store) acknowledge(answers []answer) {
 func sortedStores(set map[ids.StoreID]bool) []ids.StoreID { return slices.Sorted(maps.Keys(set)) }
 
 // Ranges lists this store's replicas by range id.
-func (s *Store) Ranges() []RangeInfo {
-	var out []RangeInfo
-	for _, r := range s.allReplicas() {
+func (s *Store) Ranges() []RangeInfo { return s.AppendRanges(nil) }
+
+// AppendRanges appends what Ranges lists.
+func (s *Store) AppendRanges(out []RangeInfo) []RangeInfo {
+	all := s.allReplicas()
+	out = slices.Grow(out, len(all))
+	for _, r := range all {
 		if i, ok := r.info(); ok {
 			out = append(out, i)
 		}

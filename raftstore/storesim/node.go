@@ -41,8 +41,8 @@ type Node struct {
 	// slow: until then every step that touches a disk takes long.
 	slow time.Duration
 	disk diskFaults
-	// events are what the store had counted when it was last looked at (watch.stepped).
-	events uint64
+	// changes are the store's when it was last looked at (watch.stepped).
+	changes uint64
 	// fatal is why the store stopped by itself.
 	fatal error
 }
