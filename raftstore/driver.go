@@ -455,7 +455,7 @@ func (r *Replica) tick() {
 		return
 	}
 	r.update(func(s *replicaState) {
-		s.progress = progress
+		s.progress = slices.Clone(progress)
 		s.transferring = st.LeadTransferee != 0
 		s.lastIndex = r.raft.lastAppended
 	})
@@ -467,10 +467,13 @@ func (r *Replica) tick() {
 	r.considerQuiet(progress)
 }
 
-// followers is a leader's view of its group. A follower is active if it was heard within an election timeout.
+// followers is a leader's view of its group, until it is asked for again. A follower is active if it was heard within an
+// election timeout.
 func (r *Replica) followers() []ReplicaProgress {
-	out := make([]ReplicaProgress, 0, len(r.raft.silent)+1)
-	heard := make(map[ids.ReplicaID]int, len(r.raft.silent))
+	out, heard := r.raft.progress[:0], r.raft.spare
+	if heard == nil {
+		heard = make(map[ids.ReplicaID]int)
+	}
 	r.raft.node.WithProgress(func(id uint64, kind raft.ProgressType, pr trackerProgress) {
 		rep := ids.ReplicaID(id)
 		silent := r.raft.silent[rep] + 1
@@ -483,7 +486,8 @@ func (r *Replica) followers() []ReplicaProgress {
 			Snapshotting: pr.State == progressSnapshot, Learner: kind == raft.ProgressTypeLearner,
 		})
 	})
-	r.raft.silent = heard
+	clear(r.raft.silent)
+	r.raft.silent, r.raft.spare, r.raft.progress = heard, r.raft.silent, out
 	return out
 }
 

@@ -225,8 +225,10 @@ type raftState struct {
 	blocked   []*appendTask
 	// restored is the index of the last snapshot that Raft accepted, with its configuration.
 	restored ids.Index
-	// silent counts, per follower, the ticks since Raft last called it active.
-	silent map[ids.ReplicaID]int
+	// silent counts, per follower, the ticks since Raft last called it active. spare and progress are space for the next
+	// tick's (followers).
+	silent, spare map[ids.ReplicaID]int
+	progress      []ReplicaProgress
 	// lastAppended is the last index handed to the log writer.
 	lastAppended ids.Index
 	// reset is the highest generation whose sequencer must start again.
