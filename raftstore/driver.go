@@ -61,12 +61,16 @@ func (r *Replica) openRaft() error {
 	return nil
 }
 
+// keptInputs bounds the space that an idle replica keeps for its inputs.
+const keptInputs = 8
+
 // drive is one step of the Raft side: all inputs, then everything that Raft has ready.
 func (r *Replica) drive() {
 	r.inbox.Lock()
 	inputs := r.inbox.inputs
-	r.inbox.inputs, r.inbox.scheduled = nil, false
+	r.inbox.inputs, r.inbox.scheduled = r.raft.done, false
 	r.inbox.Unlock()
+	r.raft.done = nil
 	if r.raft.stopped {
 		r.discard(inputs)
 		return
@@ -74,6 +78,10 @@ func (r *Replica) drive() {
 	defer r.stopOnFailedRead()
 	for i := range inputs {
 		r.input(&inputs[i])
+	}
+	if cap(inputs) <= keptInputs {
+		clear(inputs)
+		r.raft.done = inputs[:0]
 	}
 	for !r.raft.stopped && r.raft.node.HasReady() {
 		r.ready()

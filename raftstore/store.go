@@ -573,28 +573,28 @@ func decodeMessage(b []byte) (*raftpb.Message, error) {
 // free: it may then vote and receive a snapshot, and nothing else.
 func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, error) {
 	id, self := ids.RangeID(env.RangeId), ids.ReplicaID(env.ToReplica)
-	gone := &api.RangeNotFoundError{Range: id}
+	gone := func() (*Replica, error) { return nil, &api.RangeNotFoundError{Range: id} }
 	if id == 0 || self == 0 || env.ToStore != uint64(s.opts.StoreID) || s.stopped() {
-		return nil, gone
+		return gone()
 	}
 	s.mu.Lock()
 	r := s.mu.replicas[id]
 	switch {
 	case r == nil && s.mu.tombstones[id] > self:
 		s.mu.Unlock()
-		return nil, gone
+		return gone()
 	case r != nil && r.self != self:
 		s.mu.Unlock()
 		if r.self < self {
 			// The range has given this store a new replica: the one here was removed.
 			s.RemoveReplica(id, self)
 		}
-		return nil, gone
+		return gone()
 	case r != nil:
 		s.mu.Unlock()
 		r.update(func(st *replicaState) { st.notePeer(env) })
 		if r.snapshot().gone {
-			return nil, gone
+			return gone()
 		}
 		return r, nil
 	}
@@ -602,11 +602,11 @@ func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, err
 	_, wiping := s.mu.wiping[id]
 	_, dormant := s.mu.dormant[id]
 	if !creates || env.Span == nil || wiping || dormant {
-		return nil, gone
+		return gone()
 	}
 	if g, ok := s.log.Group(id); ok {
 		if m, err := decodeGroupMeta(g.Meta); err == nil && m.Replica > self {
-			return nil, gone // a late message: what the newer replica voted is not forgotten for it
+			return gone() // a late message: what the newer replica voted is not forgotten for it
 		}
 	}
 	span := api.SpanFromProto(env.Span)
