@@ -61,7 +61,11 @@ func (t *transport) SendSnapshot(to ids.StoreID, h *locuspb.SnapshotHeader, r ra
 			finish(fmt.Errorf("store %s can't be reached", to))
 			return
 		}
-		finish(stream(target.Store, proto.Clone(h).(*locuspb.SnapshotHeader), r))
+		err := stream(target.Store, proto.Clone(h).(*locuspb.SnapshotHeader), r)
+		if err == nil && n.c.W.Chance(n.c.Faults.Rot) {
+			target.rotSnapshot(h.Id)
+		}
+		finish(err)
 	})
 }
 

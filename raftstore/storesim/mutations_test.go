@@ -57,6 +57,9 @@ var mutations = []mutation{
 	{name: "a snapshot's log reset is in a frame before its checkpoint's (E4)", seeds: 40, edits: []edit{
 		{"ingest.go", "\ta.s.checkpointNow(raftlog.Batch{Groups: []raftlog.Write{w}}, func() {\n", "\ta.s.logWriter.append(&appendTask{extra: raftlog.Batch{Groups: []raftlog.Write{w}}})\n\ta.s.checkpointNow(raftlog.Batch{}, func() {\n"},
 	}},
+	{name: "a snapshot's file is read without its checksums", seeds: 40, edits: []edit{
+		{"snapshotfile.go", "\tif crc32.Checksum(chunk, castagnoli) != binary.BigEndian.Uint32(head[4:]) {\n", "\tif false {\n"},
+	}},
 	{name: "a replica id is used twice (I11)", seeds: 20, edits: []edit{
 		{"operators.go", "ID: n.NextReplica, Role: topology.Learner", "ID: n.Replicas[len(n.Replicas)-1].ID + 1, Role: topology.Learner"},
 	}},

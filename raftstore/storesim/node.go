@@ -87,7 +87,7 @@ func (n *Node) openLog() (raftlog.Log, error) {
 func (n *Node) Start() error {
 	life := n.c.W.NewLife(n.delays())
 	life.Stepped = func(kind string) { n.c.watch.stepped(n, kind) }
-	n.life, n.fatal = life, nil
+	n.life, n.fatal, n.disk.snapshot = life, nil, ""
 	store, err := n.open(life)
 	if err != nil {
 		life.End()
