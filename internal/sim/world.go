@@ -29,8 +29,12 @@ type World struct {
 	hash   uint64
 	steps  uint64
 
-	current *coroutine // the step under way, if it is a life's
-	idle    []*coroutine
+	current *coroutine   // that runs
+	idle    []*coroutine // without a body
+	parked  []*coroutine // that ran events, until it was another's turn
+	turn    *coroutine   // whose turn it is (conduct)
+	more    func() bool  // whether to run another event
+	over    bool         // more said no
 }
 
 // NewWorld makes an empty world from a seed.
@@ -86,6 +90,12 @@ func (w *World) Step() bool {
 	if len(w.due) == 0 {
 		return false
 	}
+	n := 0
+	w.Run(func() bool { n++; return n == 1 })
+	return true
+}
+
+func (w *World) step() {
 	next := w.pop()
 	e := w.events[next.slot]
 	w.events[next.slot] = event{}
@@ -99,18 +109,21 @@ func (w *World) Step() bool {
 	} else {
 		e.life.do(e.step)
 	}
-	return true
 }
 
-// RunUntil runs events up to a time, or until stop says so.
+// RunUntil runs events up to a time, or until stop, which is asked after each, says so.
 func (w *World) RunUntil(t time.Duration, stop func() bool) {
-	for len(w.due) > 0 && w.due[0].at <= t {
-		w.Step()
-		if stop != nil && stop() {
-			return
+	first, stopped := true, false
+	w.Run(func() bool {
+		if !first && stop != nil && stop() {
+			stopped = true
 		}
+		first = false
+		return !stopped && len(w.due) > 0 && w.due[0].at <= t
+	})
+	if !stopped {
+		w.now = max(w.now, t)
 	}
-	w.now = max(w.now, t)
 }
 
 // Skip lets d pass in which nothing happens: all that is to come comes d later.

@@ -164,8 +164,7 @@ func (r *run) play() error {
 	r.storms()
 	r.compare()
 	w.After(r.Chaos, "the end of chaos", func() { r.chaos = false })
-	for r.chaos && c.Violation == nil && w.Step() {
-	}
+	w.Run(func() bool { return r.chaos && c.Violation == nil })
 	if c.Violation != nil {
 		return c.Violation
 	}
