@@ -48,7 +48,7 @@ var mutations = []mutation{
 		{"apply.go", " && be.Base == st.Count && ", " && "},
 		{"driver.go", "\tif p.generation < r.raft.generation {\n\t\treturn\n\t}\n", ""},
 	}},
-	{name: "sessions are lost in a split (B5)", seeds: 20, edits: []edit{
+	{name: "sessions are lost in a split (B5)", seeds: 150, edits: []edit{
 		{"split.go", "for _, w := range sessions {", "for _, w := range sessions[:0] {"},
 	}},
 	{name: "the log is truncated before the checkpoint (I10)", seeds: 20, edits: []edit{
