@@ -98,7 +98,7 @@ func (r *Replica) truncate(durable ids.Index) {
 			}
 		}
 	}
-	first := r.raft.storage.group().Before.Index
+	first, _ := r.store.log.Bounds(r.id)
 	if to <= first {
 		return
 	}

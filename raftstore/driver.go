@@ -61,12 +61,16 @@ func (r *Replica) openRaft() error {
 	return nil
 }
 
+// keptInputs bounds the space that an idle replica keeps for its inputs.
+const keptInputs = 8
+
 // drive is one step of the Raft side: all inputs, then everything that Raft has ready.
 func (r *Replica) drive() {
 	r.inbox.Lock()
 	inputs := r.inbox.inputs
-	r.inbox.inputs, r.inbox.scheduled = nil, false
+	r.inbox.inputs, r.inbox.scheduled = r.raft.done, false
 	r.inbox.Unlock()
+	r.raft.done = nil
 	if r.raft.stopped {
 		r.discard(inputs)
 		return
@@ -74,6 +78,10 @@ func (r *Replica) drive() {
 	defer r.stopOnFailedRead()
 	for i := range inputs {
 		r.input(&inputs[i])
+	}
+	if cap(inputs) <= keptInputs {
+		clear(inputs)
+		r.raft.done = inputs[:0]
 	}
 	for !r.raft.stopped && r.raft.node.HasReady() {
 		r.ready()
@@ -455,7 +463,7 @@ func (r *Replica) tick() {
 		return
 	}
 	r.update(func(s *replicaState) {
-		s.progress = progress
+		s.progress = slices.Clone(progress)
 		s.transferring = st.LeadTransferee != 0
 		s.lastIndex = r.raft.lastAppended
 	})
@@ -467,10 +475,13 @@ func (r *Replica) tick() {
 	r.considerQuiet(progress)
 }
 
-// followers is a leader's view of its group. A follower is active if it was heard within an election timeout.
+// followers is a leader's view of its group, until it is asked for again. A follower is active if it was heard within an
+// election timeout.
 func (r *Replica) followers() []ReplicaProgress {
-	var out []ReplicaProgress
-	heard := make(map[ids.ReplicaID]int)
+	out, heard := r.raft.progress[:0], r.raft.spare
+	if heard == nil {
+		heard = make(map[ids.ReplicaID]int)
+	}
 	r.raft.node.WithProgress(func(id uint64, kind raft.ProgressType, pr trackerProgress) {
 		rep := ids.ReplicaID(id)
 		silent := r.raft.silent[rep] + 1
@@ -483,7 +494,8 @@ func (r *Replica) followers() []ReplicaProgress {
 			Snapshotting: pr.State == progressSnapshot, Learner: kind == raft.ProgressTypeLearner,
 		})
 	})
-	r.raft.silent = heard
+	clear(r.raft.silent)
+	r.raft.silent, r.raft.spare, r.raft.progress = heard, r.raft.silent, out
 	return out
 }
 

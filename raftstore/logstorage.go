@@ -22,14 +22,9 @@ type groupStorage struct {
 	log raftlog.Log
 }
 
-func (g *groupStorage) group() raftlog.GroupState {
-	st, _ := g.log.Group(g.r.id)
-	return st
-}
-
 // InitialState returns what the log holds, and the configuration that the engine has applied.
 func (g *groupStorage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
-	st := g.group()
+	st, _ := g.log.Group(g.r.id)
 	s := g.r.snapshot()
 	hs := &raftpb.HardState{Term: st.HardState.Term, Vote: st.HardState.Vote, Commit: st.HardState.Commit}
 	// Rule E3: the commit index is at least what was applied, and what a child in the log proves.
@@ -61,9 +56,15 @@ func (g *groupStorage) Term(i uint64) (uint64, error) {
 	return uint64(t), readError(err)
 }
 
-func (g *groupStorage) LastIndex() (uint64, error) { return uint64(g.group().Last), nil }
+func (g *groupStorage) LastIndex() (uint64, error) {
+	_, last := g.log.Bounds(g.r.id)
+	return uint64(last), nil
+}
 
-func (g *groupStorage) FirstIndex() (uint64, error) { return uint64(g.group().Before.Index) + 1, nil }
+func (g *groupStorage) FirstIndex() (uint64, error) {
+	before, _ := g.log.Bounds(g.r.id)
+	return uint64(before) + 1, nil
+}
 
 // Snapshot pins the applied state for a replica that the log no longer reaches. The data follows on its own
 // stream (snapshot.go); what Raft carries is only the pin's name.

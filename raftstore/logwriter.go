@@ -25,8 +25,9 @@ type appendTask struct {
 // logWriter is the one writer of the store's log. What all groups hand over while a sync runs is the next
 // frame: one fsync serves them all. Nothing is answered before it is durable (Invariant: I9).
 type logWriter struct {
-	s     *Store
-	queue Queue
+	s       *Store
+	queue   Queue
+	writing func() // write
 
 	mu struct {
 		sync.Mutex
@@ -36,7 +37,9 @@ type logWriter struct {
 }
 
 func newLogWriter(s *Store) *logWriter {
-	return &logWriter{s: s, queue: s.exec.NewQueue(QueueLog)}
+	w := &logWriter{s: s, queue: s.exec.NewQueue(QueueLog)}
+	w.writing = w.write
+	return w
 }
 
 func (w *logWriter) append(t *appendTask) {
@@ -44,7 +47,7 @@ func (w *logWriter) append(t *appendTask) {
 	w.mu.pending = append(w.mu.pending, t)
 	if !w.mu.scheduled {
 		w.mu.scheduled = true
-		w.queue.Post(w.write)
+		w.queue.Post(w.writing)
 	}
 	w.mu.Unlock()
 }
@@ -99,7 +102,7 @@ func (w *logWriter) sync(tasks []*appendTask, needed bool) {
 	w.mu.Lock()
 	w.mu.scheduled = len(w.mu.pending) > 0
 	if w.mu.scheduled {
-		w.queue.Post(w.write)
+		w.queue.Post(w.writing)
 	}
 	w.mu.Unlock()
 }

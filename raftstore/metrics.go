@@ -90,6 +90,12 @@ func (s *Store) Collect() Metrics {
 	}
 }
 
+// Changes grows whenever a replica has applied an entry or a snapshot, was elected, split or removed. It is cheap to ask.
+func (s *Store) Changes() uint64 {
+	m := &s.metrics
+	return m.applied.Load() + m.elections.Load() + m.restored.Load() + m.splits.Load() + m.removals.Load()
+}
+
 // noEvaluator refuses every call.
 type noEvaluator struct{}
 

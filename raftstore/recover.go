@@ -205,7 +205,7 @@ func (s *Store) openReplica(id ids.RangeID, seq ids.Seq) error {
 	r.apply.state, r.apply.desc, r.history = st, desc, h
 	r.mu.state.desc, r.mu.state.applied, r.mu.state.visible = desc, st, max(version, seq)
 	s.clock.Advance(st.TS)
-	s.mu.replicas[id] = r
+	s.placeLocked(id, r)
 	return nil
 }
 

@@ -28,8 +28,9 @@ type Replica struct {
 	}
 
 	// The Raft side.
-	queue Queue
-	inbox struct {
+	queue   Queue
+	driving func() // drive
+	inbox   struct {
 		sync.Mutex
 		inputs             []raftInput
 		started, scheduled bool
@@ -89,6 +90,7 @@ type replicaState struct {
 
 func newReplica(s *Store, id ids.RangeID, self ids.ReplicaID) *Replica {
 	r := &Replica{store: s, id: id, self: self, queue: s.exec.NewQueue(QueueRaft)}
+	r.driving = r.drive
 	r.raft.heardAt = s.started
 	r.mu.state.gen = s.gens.Add(1)
 	r.seq = newSequencer(r)
@@ -212,7 +214,9 @@ type proposal struct {
 
 // raftState belongs to the Raft side.
 type raftState struct {
-	node       *raft.RawNode
+	node *raft.RawNode
+	// done is space for inputs that the next step may take.
+	done       []raftInput
 	storage    *groupStorage
 	generation uint64
 	reads      readRounds
@@ -225,8 +229,10 @@ type raftState struct {
 	blocked   []*appendTask
 	// restored is the index of the last snapshot that Raft accepted, with its configuration.
 	restored ids.Index
-	// silent counts, per follower, the ticks since Raft last called it active.
-	silent map[ids.ReplicaID]int
+	// silent counts, per follower, the ticks since Raft last called it active. spare and progress are space for the next
+	// tick's (followers).
+	silent, spare map[ids.ReplicaID]int
+	progress      []ReplicaProgress
 	// lastAppended is the last index handed to the log writer.
 	lastAppended ids.Index
 	// reset is the highest generation whose sequencer must start again.
@@ -314,6 +320,6 @@ func (r *Replica) alone() bool {
 func (r *Replica) wakeLocked() {
 	if r.inbox.started && !r.inbox.scheduled {
 		r.inbox.scheduled = true
-		r.queue.Post(r.drive)
+		r.queue.Post(r.driving)
 	}
 }

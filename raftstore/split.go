@@ -124,7 +124,7 @@ func (s *Store) addChild(id ids.RangeID, r *Replica) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r != nil {
-		s.mu.replicas[id] = r
+		s.placeLocked(id, r)
 	}
 	delete(s.mu.dormant, id)
 }

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"maps"
@@ -57,6 +58,7 @@ type Store struct {
 	mu struct {
 		sync.RWMutex
 		replicas map[ids.RangeID]*Replica
+		sorted   []*Replica // replicas by range id, never changed; nil: not known since replicas changed
 		// wiping are spans whose data is being deleted: they are nobody's until that is durable.
 		wiping map[ids.RangeID]keys.Span
 		// tombstones: replicas with smaller ids never act again.
@@ -109,21 +111,33 @@ func (s *Store) replica(id ids.RangeID) *Replica {
 	return s.mu.replicas[id]
 }
 
-// allReplicas lists the replicas in the order of their range ids.
+// allReplicas lists the replicas in the order of their range ids. The list is not to be changed.
 func (s *Store) allReplicas() []*Replica {
 	s.mu.RLock()
-	out := make([]*Replica, 0, len(s.mu.replicas))
-	for _, r := range s.mu.replicas {
-		out = append(out, r)
-	}
+	sorted := s.mu.sorted
 	s.mu.RUnlock()
-	slices.SortFunc(out, func(a, b *Replica) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
-	return out
+	if sorted != nil {
+		return sorted
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sorted = make([]*Replica, 0, len(s.mu.replicas))
+	for _, r := range s.mu.replicas {
+		sorted = append(sorted, r)
+	}
+	slices.SortFunc(sorted, func(a, b *Replica) int { return cmp.Compare(a.id, b.id) })
+	s.mu.sorted = sorted
+	return sorted
+}
+
+// placeLocked puts a replica in its range's place; nil frees it.
+func (s *Store) placeLocked(id ids.RangeID, r *Replica) {
+	s.mu.sorted = nil
+	if r == nil {
+		delete(s.mu.replicas, id)
+		return
+	}
+	s.mu.replicas[id] = r
 }
 
 // forget frees a wiped replica's place.
@@ -131,7 +145,7 @@ func (s *Store) forget(id ids.RangeID) {
 	s.mu.Lock()
 	delete(s.mu.wiping, id)
 	if r := s.mu.replicas[id]; r != nil && r.snapshot().gone {
-		delete(s.mu.replicas, id)
+		s.placeLocked(id, nil)
 	}
 	s.mu.Unlock()
 }
@@ -429,9 +443,13 @@ func (s *Store) acknowledge(answers []answer) {
 func sortedStores(set map[ids.StoreID]bool) []ids.StoreID { return slices.Sorted(maps.Keys(set)) }
 
 // Ranges lists this store's replicas by range id.
-func (s *Store) Ranges() []RangeInfo {
-	var out []RangeInfo
-	for _, r := range s.allReplicas() {
+func (s *Store) Ranges() []RangeInfo { return s.AppendRanges(nil) }
+
+// AppendRanges appends what Ranges lists.
+func (s *Store) AppendRanges(out []RangeInfo) []RangeInfo {
+	all := s.allReplicas()
+	out = slices.Grow(out, len(all))
+	for _, r := range all {
 		if i, ok := r.info(); ok {
 			out = append(out, i)
 		}
@@ -555,28 +573,28 @@ func decodeMessage(b []byte) (*raftpb.Message, error) {
 // free: it may then vote and receive a snapshot, and nothing else.
 func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, error) {
 	id, self := ids.RangeID(env.RangeId), ids.ReplicaID(env.ToReplica)
-	gone := &api.RangeNotFoundError{Range: id}
+	gone := func() (*Replica, error) { return nil, &api.RangeNotFoundError{Range: id} }
 	if id == 0 || self == 0 || env.ToStore != uint64(s.opts.StoreID) || s.stopped() {
-		return nil, gone
+		return gone()
 	}
 	s.mu.Lock()
 	r := s.mu.replicas[id]
 	switch {
 	case r == nil && s.mu.tombstones[id] > self:
 		s.mu.Unlock()
-		return nil, gone
+		return gone()
 	case r != nil && r.self != self:
 		s.mu.Unlock()
 		if r.self < self {
 			// The range has given this store a new replica: the one here was removed.
 			s.RemoveReplica(id, self)
 		}
-		return nil, gone
+		return gone()
 	case r != nil:
 		s.mu.Unlock()
 		r.update(func(st *replicaState) { st.notePeer(env) })
 		if r.snapshot().gone {
-			return nil, gone
+			return gone()
 		}
 		return r, nil
 	}
@@ -584,11 +602,11 @@ func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, err
 	_, wiping := s.mu.wiping[id]
 	_, dormant := s.mu.dormant[id]
 	if !creates || env.Span == nil || wiping || dormant {
-		return nil, gone
+		return gone()
 	}
 	if g, ok := s.log.Group(id); ok {
 		if m, err := decodeGroupMeta(g.Meta); err == nil && m.Replica > self {
-			return nil, gone // a late message: what the newer replica voted is not forgotten for it
+			return gone() // a late message: what the newer replica voted is not forgotten for it
 		}
 	}
 	span := api.SpanFromProto(env.Span)
@@ -604,7 +622,7 @@ func (s *Store) createLocked(id ids.RangeID, self ids.ReplicaID, span keys.Span,
 	r := newReplica(s, id, self)
 	r.mu.state.reserved = span
 	r.mu.state.notePeer(env)
-	s.mu.replicas[id] = r
+	s.placeLocked(id, r)
 	var b raftlog.Batch
 	meta := groupMeta{Replica: self}
 	keep := false

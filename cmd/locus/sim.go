@@ -44,7 +44,7 @@ clients saw, what Locus promises is checked.
 
 A seed that fails is named, with exit status 1; with --seeds 1 --first-seed SEED it plays again in exactly the same way.
 So it is with 100 seeds or more in which something never happened that the simulation is there for. The last line
-says how much was played. To go on where another run ended, begin at its first seed plus its seeds.`,
+says how much was played, and how quickly. To go on where another run ended, begin at its first seed plus its seeds.`,
 		Example: "  locus sim --seeds 100\n  locus sim --seeds 1000 --first-seed 101\n  locus sim --seeds 1 --first-seed 7 --verbose",
 		Args:    exactly(0),
 	}
@@ -65,8 +65,9 @@ says how much was played. To go on where another run ended, begin at its first s
 }
 
 func (s *shell) simulate(ctx context.Context, o simulation) error {
-	// A simulation makes much garbage and keeps little.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	// A simulation makes much garbage and keeps little, some 10 MiB a seed that plays.
+	defer debug.SetGCPercent(debug.SetGCPercent(1500))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(2 << 30))
 	c := storesim.Campaign{First: o.first, Seeds: o.seeds, Parallel: o.parallel}
 	if c.Parallel == 0 {
 		c.Parallel = runtime.GOMAXPROCS(0)
@@ -78,7 +79,9 @@ func (s *shell) simulate(ctx context.Context, o simulation) error {
 	}
 	step := s.progress().Step("seeds", int64(o.seeds), progress.Things)
 	c.Played = func(sum storesim.Summary) { step.Set(int64(sum.Seeds)) }
+	begin := time.Now()
 	sum, err := c.Run(ctx)
+	took := time.Since(begin)
 	step.Done()
 	var seed *storesim.SeedError
 	if errors.As(err, &seed) {
@@ -86,12 +89,17 @@ func (s *shell) simulate(ctx context.Context, o simulation) error {
 		if rest != "" {
 			fmt.Fprintln(s.err, rest)
 		}
-		fmt.Fprintf(s.out, "%s; seed %d failed\n", sum, seed.Seed)
+		fmt.Fprintf(s.out, "%s; seed %d failed; %s\n", sum, seed.Seed, rate(sum.Seeds, took))
 		return errors.New(what)
 	}
-	fmt.Fprintln(s.out, sum)
+	fmt.Fprintf(s.out, "%s; %s\n", sum, rate(sum.Seeds, took))
 	if err == nil && ctx.Err() != nil {
 		return errInterrupted
 	}
 	return err
+}
+
+// rate is the part of the summary that is of this machine and this run.
+func rate(seeds int, took time.Duration) string {
+	return fmt.Sprintf("in %s, %.2f seeds a second", took.Round(100*time.Millisecond), float64(seeds)/took.Seconds())
 }

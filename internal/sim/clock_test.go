@@ -105,6 +105,46 @@ func TestYield(t *testing.T) {
 	}
 }
 
+// A step that is suspended when a run ends goes on in a later one, which is asked once for each event that it runs.
+func TestYieldAcrossRuns(t *testing.T) {
+	w := NewWorld(6)
+	defer w.Close()
+	l := w.NewLife(func(string) time.Duration { return time.Millisecond })
+	var ran []string
+	after := func(what string) { l.Stepped = func(string) { ran = append(ran, what) } }
+	l.After(0, "step", func() {
+		ran = append(ran, "a1")
+		l.Yield()
+		ran = append(ran, "a2")
+		l.Yield()
+		ran = append(ran, "a3")
+	})
+	for i := range 3 {
+		w.After(time.Duration(i)*time.Millisecond, "other", func() { ran = append(ran, "other") })
+	}
+	after("first run")
+	w.RunUntil(time.Hour, func() bool { return len(ran) >= 2 })
+	if want := []string{"a1", "first run"}; !slices.Equal(ran, want) {
+		t.Fatalf("ran %v, want %v", ran, want)
+	}
+	after("second run")
+	asked := 0
+	w.RunUntil(time.Hour, func() bool { asked++; return false })
+	want := []string{"a1", "first run", "other", "other", "a2", "second run", "other", "a3", "second run"}
+	if !slices.Equal(ran, want) || asked != 5 {
+		t.Fatalf("asked %d times, ran %v, want %v", asked, ran, want)
+	}
+	w.After(0, "nested", func() { w.RunUntil(time.Hour, nil) })
+	var p any
+	func() {
+		defer func() { p = recover() }()
+		w.Step()
+	}()
+	if p == nil {
+		t.Fatal("an event ran its own world")
+	}
+}
+
 // A panic in a step comes out where the world is stepped, or where it is caught.
 func TestPanicInAStep(t *testing.T) {
 	w := NewWorld(5)

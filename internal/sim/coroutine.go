@@ -2,10 +2,16 @@ package sim
 
 import "iter"
 
-// coroutine is what a step runs on, so that it can be suspended in its middle (Life.Yield) and others run before it goes
-// on. At every moment one of a world's coroutines runs, or none.
+// coroutine is what events run on, one after another, for as long as none of them is suspended (Life.Yield). A step that
+// is takes its coroutine with it, and another one goes on with the events; once its turn comes, it goes on where it was,
+// and then with the events that follow. So only steps that are suspended pay for a switch. At every moment one of a
+// world's coroutines runs, or none.
 type coroutine struct {
-	step  func()
+	body func()
+	// life and label are those of the step under way; nil: what runs is nobody's.
+	life  *Life
+	label string
+
 	yield func(done bool) bool
 	next  func() (done, ok bool)
 	stop  func()
@@ -27,7 +33,7 @@ func (w *World) newCoroutine() *coroutine {
 	return c
 }
 
-// play runs the step; false if it was ended.
+// play runs the body; false if it was ended.
 func (c *coroutine) play() (whole bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -36,33 +42,86 @@ func (c *coroutine) play() (whole bool) {
 			}
 		}
 	}()
-	c.step()
+	c.body()
 	return true
 }
 
-// run begins a step, or goes on with one, and says whether it is done.
+// suspend lets others run, until the coroutine is run again.
+func (c *coroutine) suspend() {
+	if !c.yield(false) {
+		panic(ended{})
+	}
+}
+
+// run begins a body, or goes on with one, and says whether it is done.
 func (w *World) run(c *coroutine) bool {
-	outer := w.current
 	w.current = c
-	defer func() { w.current = outer }()
+	defer func() { w.current = nil }()
 	done, _ := c.next()
 	return done
 }
 
-// take returns a coroutine that does nothing, for a step.
-func (w *World) take(step func()) *coroutine {
+// Run runs events for as long as more says so, which is asked before each, and there are any.
+func (w *World) Run(more func() bool) { w.conduct(more, w.take(w.loop)) }
+
+// conduct runs a coroutine, and then whichever it is the turn of. REQUIRES: nothing of the world runs.
+func (w *World) conduct(more func() bool, c *coroutine) {
+	if w.current != nil {
+		panic("sim: an event runs the world that it is of")
+	}
+	w.more, w.over = more, false
+	for {
+		done := w.run(c)
+		switch turn := w.turn; {
+		case done:
+			w.free(c)
+			if w.over && len(w.parked) == 0 {
+				return
+			}
+			c = w.runner()
+		case turn != nil: // c came to the event that goes on with turn
+			w.turn = nil
+			w.parked = append(w.parked, c)
+			c = turn
+		default:
+			c.life.suspend(c)
+			c = w.runner()
+		}
+	}
+}
+
+// loop runs events, on whichever coroutine it is called.
+func (w *World) loop() {
+	for !w.over && w.more() && len(w.due) > 0 {
+		w.step()
+	}
+	w.over = true
+}
+
+// runner returns a coroutine that goes on with the events.
+func (w *World) runner() *coroutine {
+	if n := len(w.parked); n > 0 {
+		c := w.parked[n-1]
+		w.parked = w.parked[:n-1]
+		return c
+	}
+	return w.take(w.loop)
+}
+
+// take returns a coroutine that does nothing, for a body.
+func (w *World) take(body func()) *coroutine {
 	var c *coroutine
 	if n := len(w.idle); n > 0 {
 		c, w.idle = w.idle[n-1], w.idle[:n-1]
 	} else {
 		c = w.newCoroutine()
 	}
-	c.step = step
+	c.body = body
 	return c
 }
 
 func (w *World) free(c *coroutine) {
-	c.step = nil
+	c.body = nil
 	w.idle = append(w.idle, c)
 }
 
@@ -71,10 +130,13 @@ func (w *World) Close() {
 	for _, c := range w.idle {
 		c.stop()
 	}
+	for _, c := range w.parked {
+		c.stop()
+	}
 	for i := range w.events {
 		if c := w.events[i].suspended; c != nil {
 			c.stop()
 		}
 	}
-	w.idle, w.events = nil, nil
+	w.idle, w.parked, w.due, w.events, w.vacant = nil, nil, nil, nil, nil
 }

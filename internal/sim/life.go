@@ -69,59 +69,76 @@ func (l *Life) After(d time.Duration, label string, f func()) {
 	l.w.push(d, l, step{label: label, run: f})
 }
 
-// Deliver runs f in the process: now, or, if it stands still, when it goes on.
-func (l *Life) Deliver(label string, f func()) { l.do(step{label: label, run: f}) }
+// Deliver runs f in the process: now, or, if it stands still, when it goes on. An event that calls it does nothing after it.
+func (l *Life) Deliver(label string, f func()) {
+	s := step{label: label, run: f}
+	if l.w.current == nil { // no event does
+		l.w.conduct(func() bool { return false }, l.w.take(func() { l.do(s) }))
+		return
+	}
+	l.do(s)
+}
 
 func (l *Life) do(s step) {
 	switch {
 	case l.ended:
 	case l.paused:
 		l.held = append(l.held, s)
+	case s.suspended != nil:
+		l.suspended = slices.DeleteFunc(l.suspended, func(o step) bool { return o.suspended == s.suspended })
+		l.w.turn = s.suspended
+		l.w.current.suspend()
 	default:
 		l.play(s)
-		if l.Stepped != nil && !l.ended {
-			l.Stepped(s.label)
-		}
+		l.stepped(s.label)
 	}
 }
 
-// play begins a step or goes on with it, up to its end or to where it yields.
-func (l *Life) play(s step) {
-	c := s.suspended
-	if c == nil {
-		c = l.w.take(s.run)
-	} else {
-		l.suspended = slices.DeleteFunc(l.suspended, func(o step) bool { return o.suspended == c })
+func (l *Life) stepped(label string) {
+	if l.Stepped != nil && !l.ended {
+		l.Stepped(label)
 	}
+}
+
+// play runs a step up to its end, however often it is suspended.
+func (l *Life) play(s step) {
+	c := l.w.current
+	if c.life != nil {
+		panic("sim: a step within a step")
+	}
+	// NB: a body that is ended unwinds to its coroutine, which is not used again.
+	c.life, c.label = l, s.label
 	if l.Panicked != nil {
 		defer func() {
-			if p := recover(); p != nil && !l.Panicked(p) {
+			p := recover()
+			c.life = nil
+			if _, end := p.(ended); end || p != nil && !l.Panicked(p) {
 				panic(p)
 			}
 		}()
 	}
-	switch {
-	case l.w.run(c):
-		l.w.free(c)
-	case l.ended: // by this very step, before it yielded
+	s.run()
+	c.life = nil
+}
+
+// suspend keeps a step that yielded for its turn.
+func (l *Life) suspend(c *coroutine) {
+	if l.ended { // by this very step, before it yielded
 		c.stop()
-	default:
-		rest := step{label: s.label, suspended: c}
-		l.suspended = append(l.suspended, rest)
-		l.w.push(l.Delay(s.label), l, rest)
+		return
 	}
+	rest := step{label: c.label, suspended: c}
+	l.suspended = append(l.suspended, rest)
+	l.w.push(l.Delay(c.label), l, rest)
+	l.stepped(c.label)
 }
 
 // Yield suspends the step of a life that is under way, as long as a step of its kind may wait for its turn; other steps
 // run meanwhile, those behind it in its queue excepted. Outside of a life's step it does nothing. REQUIRES: the step
 // holds no lock.
 func (l *Life) Yield() {
-	c := l.w.current
-	if c == nil {
-		return
-	}
-	if !c.yield(false) {
-		panic(ended{})
+	if c := l.w.current; c != nil && c.life != nil {
+		c.suspend()
 	}
 }
 
@@ -135,6 +152,7 @@ type Queue struct {
 	l      *Life
 	kind   string
 	steps  []func()
+	first  int // of steps that wait
 	next   func()
 	active bool
 }
@@ -148,6 +166,11 @@ func (l *Life) NewQueue(kind string) *Queue {
 
 // Post adds a step.
 func (q *Queue) Post(step func()) {
+	if q.first > 0 && len(q.steps) == cap(q.steps) { // a queue that is never empty
+		n := copy(q.steps, q.steps[q.first:])
+		clear(q.steps[n:])
+		q.steps, q.first = q.steps[:n], 0
+	}
 	q.steps = append(q.steps, step)
 	if !q.active {
 		q.active = true
@@ -158,11 +181,13 @@ func (q *Queue) Post(step func()) {
 func (q *Queue) schedule() { q.l.After(q.l.Delay(q.kind), q.kind, q.next) }
 
 func (q *Queue) runNext() {
-	step := q.steps[0]
-	q.steps[0] = nil
-	q.steps = q.steps[1:]
+	step := q.steps[q.first]
+	q.steps[q.first] = nil
+	if q.first++; q.first == len(q.steps) { // the space is used again
+		q.steps, q.first = q.steps[:0], 0
+	}
 	step()
-	if len(q.steps) > 0 {
+	if len(q.steps) > q.first {
 		q.schedule()
 		return
 	}

@@ -22,13 +22,19 @@ type World struct {
 	Entered func() (left func())
 
 	now    time.Duration
-	events []event // a binary heap
+	due    []due   // a binary heap, of no pointers: most of what it does is to move them
+	events []event // by slot; those that are vacant are zero
+	vacant []int
 	serial uint64
 	hash   uint64
 	steps  uint64
 
-	current *coroutine // the step under way, if it is a life's
-	idle    []*coroutine
+	current *coroutine   // that runs
+	idle    []*coroutine // without a body
+	parked  []*coroutine // that ran events, until it was another's turn
+	turn    *coroutine   // whose turn it is (conduct)
+	more    func() bool  // whether to run another event
+	over    bool         // more said no
 }
 
 // NewWorld makes an empty world from a seed.
@@ -68,44 +74,63 @@ func (w *World) After(d time.Duration, label string, f func()) {
 
 func (w *World) push(d time.Duration, l *Life, s step) {
 	w.serial++
-	w.events = append(w.events, event{at: w.now + max(d, 0), serial: w.serial, life: l, step: s})
-	w.up(len(w.events) - 1)
+	slot := len(w.events)
+	if n := len(w.vacant); n > 0 {
+		slot, w.vacant = w.vacant[n-1], w.vacant[:n-1]
+	} else {
+		w.events = append(w.events, event{})
+	}
+	w.events[slot] = event{life: l, step: s}
+	w.due = append(w.due, due{at: w.now + max(d, 0), serial: w.serial, slot: slot})
+	w.up(len(w.due) - 1)
 }
 
 // Step runs the next event; false if there is none.
 func (w *World) Step() bool {
-	if len(w.events) == 0 {
+	if len(w.due) == 0 {
 		return false
 	}
-	e := w.pop()
-	w.now = e.at
+	n := 0
+	w.Run(func() bool { n++; return n == 1 })
+	return true
+}
+
+func (w *World) step() {
+	next := w.pop()
+	e := w.events[next.slot]
+	w.events[next.slot] = event{}
+	w.vacant = append(w.vacant, next.slot)
+	w.now = next.at
 	w.steps++
-	w.mix(uint64(e.at))
+	w.mix(uint64(next.at))
 	w.Note(e.label)
 	if e.life == nil {
 		e.run()
 	} else {
 		e.life.do(e.step)
 	}
-	return true
 }
 
-// RunUntil runs events up to a time, or until stop says so.
+// RunUntil runs events up to a time, or until stop, which is asked after each, says so.
 func (w *World) RunUntil(t time.Duration, stop func() bool) {
-	for len(w.events) > 0 && w.events[0].at <= t {
-		w.Step()
-		if stop != nil && stop() {
-			return
+	first, stopped := true, false
+	w.Run(func() bool {
+		if !first && stop != nil && stop() {
+			stopped = true
 		}
+		first = false
+		return !stopped && len(w.due) > 0 && w.due[0].at <= t
+	})
+	if !stopped {
+		w.now = max(w.now, t)
 	}
-	w.now = max(w.now, t)
 }
 
 // Skip lets d pass in which nothing happens: all that is to come comes d later.
 func (w *World) Skip(d time.Duration) {
 	w.now += d
-	for i := range w.events {
-		w.events[i].at += d
+	for i := range w.due {
+		w.due[i].at += d
 	}
 }
 
@@ -120,11 +145,16 @@ func (w *World) Between(lo, hi time.Duration) time.Duration {
 // Chance is true with probability p.
 func (w *World) Chance(p float64) bool { return w.Rand.Float64() < p }
 
+// event is what happens; due is when.
 type event struct {
+	life *Life // nil: nobody's
+	step
+}
+
+type due struct {
 	at     time.Duration
 	serial uint64
-	life   *Life // nil: nobody's
-	step
+	slot   int // of the event
 }
 
 // step is something to do, or to go on with.
@@ -134,11 +164,11 @@ type step struct {
 	suspended *coroutine // it was begun before
 }
 
-func (e *event) less(o *event) bool { return e.at < o.at || e.at == o.at && e.serial < o.serial }
+func (e *due) less(o *due) bool { return e.at < o.at || e.at == o.at && e.serial < o.serial }
 
 // up and pop keep the heap. It is written out: a quarter of a simulation's time went into container/heap.
 func (w *World) up(i int) {
-	h := w.events
+	h := w.due
 	e := h[i]
 	for i > 0 {
 		parent := (i - 1) / 2
@@ -151,13 +181,12 @@ func (w *World) up(i int) {
 	h[i] = e
 }
 
-func (w *World) pop() event {
-	h := w.events
+func (w *World) pop() due {
+	h := w.due
 	top, last := h[0], len(h)-1
 	e := h[last]
-	h[last] = event{}
 	h = h[:last]
-	w.events = h
+	w.due = h
 	if last == 0 {
 		return top
 	}

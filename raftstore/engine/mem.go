@@ -81,7 +81,8 @@ func NewMemory(limits Limits) *Memory {
 
 func newMemTree() *btree.BTreeG[memKey] {
 	less := func(a, b memKey) bool { return bytes.Compare(a.key, b.key) < 0 }
-	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
+	// Small nodes: a write that follows an iterator copies those on its path.
+	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: 8})
 }
 
 // FailNext lets the next op return err once; nil takes that back.
@@ -128,10 +129,20 @@ func (m *Memory) Apply(batches []Batch) error {
 
 func cloneBatch(b *Batch) Batch {
 	out := Batch{Seq: b.Seq, Ops: make([]Op, len(b.Ops))}
+	size := 0
+	for i := range b.Ops {
+		size += len(b.Ops[i].Key) + len(b.Ops[i].Value)
+	}
+	space := make([]byte, 0, size)
+	clone := func(b []byte) []byte {
+		n := len(space)
+		space = append(space, b...)
+		return space[n:len(space):len(space)]
+	}
 	for i, o := range b.Ops {
-		out.Ops[i] = Op{Key: bytes.Clone(o.Key), Delete: o.Delete}
+		out.Ops[i] = Op{Key: clone(o.Key), Delete: o.Delete}
 		if !o.Delete {
-			out.Ops[i].Value = append([]byte{}, o.Value...)
+			out.Ops[i].Value = clone(o.Value)
 		}
 	}
 	return out
@@ -166,8 +177,11 @@ func (m *Memory) trim(k memKey) []memVersion {
 	return append(make([]memVersion, 0, len(k.versions)-n+2), k.versions[n-1:]...)
 }
 
-// upTo is the number of versions at or below seq.
+// upTo is the number of versions at or below seq, which most often are all of them.
 func (k memKey) upTo(seq ids.Seq) int {
+	if n := len(k.versions); n == 0 || k.versions[n-1].seq <= seq {
+		return n
+	}
 	return sort.Search(len(k.versions), func(i int) bool { return k.versions[i].seq > seq })
 }
 

@@ -35,7 +35,8 @@ func (m *Memory) keep(k memKey, versions []memVersion) {
 	if len(versions) == 0 {
 		return
 	}
-	m.mu.tree.Set(memKey{key: k.key, versions: append([]memVersion{}, versions...)})
+	// In ascending order. The versions are shared up to their end: who appends to them gets a copy.
+	m.mu.tree.Load(memKey{key: k.key, versions: versions[:len(versions):len(versions)]})
 	for _, v := range versions {
 		m.mu.bytes += int64(len(k.key)+len(v.value)) + OpOverhead
 	}

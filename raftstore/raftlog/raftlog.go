@@ -81,6 +81,8 @@ type Log interface {
 	MarkEnd() error
 	// Group is a group's state; ok is false where the log has none.
 	Group(id ids.RangeID) (g GroupState, ok bool)
+	// Bounds are a group's Before.Index and Last; both 0 where the log has none.
+	Bounds(id ids.RangeID) (before, last ids.Index)
 	// Groups lists the ids of all groups, ascending.
 	Groups() []ids.RangeID
 	// Entries reads [lo, hi), at most maxBytes but at least one entry. raft.ErrCompacted, raft.ErrUnavailable

@@ -24,6 +24,16 @@ func (l *log) Group(id ids.RangeID) (GroupState, bool) {
 	return GroupState{HardState: hs, Before: g.before, Last: g.last, Meta: g.meta}, true
 }
 
+// Bounds implements Log.
+func (l *log) Bounds(id ids.RangeID) (before, last ids.Index) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if g := l.mu.index.groups[id]; g != nil {
+		return g.before.Index, g.last
+	}
+	return 0, 0
+}
+
 // Groups implements Log.
 func (l *log) Groups() []ids.RangeID {
 	l.mu.RLock()

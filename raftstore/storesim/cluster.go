@@ -25,6 +25,8 @@ type Faults struct {
 	// ordinary delay; one message in a hundred takes up to ten times as long.
 	Late  float64
 	Delay time.Duration
+	// Rot is how likely the file of a snapshot that was received is to be damaged.
+	Rot float64
 	// Skew is the largest distance of a node's wall clock from the world's, but for jumps; Drift the largest
 	// difference of the rate of its clock, in parts per million.
 	Skew  time.Duration

@@ -1,6 +1,7 @@
 package storesim
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,8 +20,11 @@ import (
 type diskFaults struct {
 	// armed: an operation was told to fail.
 	armed bool
-	// flipped is the file of which a bit was flipped; "": none.
+	// flipped is the segment of the log of which a bit was flipped; "": none.
 	flipped string
+	// snapshot is a received snapshot's file of which a bit was flipped in this life, and where; "": none.
+	snapshot   string
+	snapshotAt int64
 }
 
 // heal ends what was done to a node, but for damage.
@@ -83,17 +87,18 @@ func (n *Node) arm() {
 // diskFailed says whether an error is one of a disk that failed, as it was armed to.
 func diskFailed(err error) bool { return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOSPC) }
 
-// damaged returns the file and the place that an error names as damaged.
-func damaged(err error) (file string, offset int64, ok bool) {
+// damaged says whether an error tells of damage that was done to the node, and where; lasting, if the damage is still
+// there after a start.
+func (n *Node) damaged(err error) (found, lasting bool) {
 	var segment *raftlog.CorruptionError
 	var snapshot *raftstore.CorruptSnapshotError
 	switch {
 	case errors.As(err, &segment):
-		return segment.File, segment.Offset, true
-	case errors.As(err, &snapshot):
-		return snapshot.File, snapshot.Offset, true
+		return n.disk.flipped != "" && segment.File != "", true
+	case errors.As(err, &snapshot): // the offset is that of the chunk
+		return n.disk.snapshot != "" && snapshot.File == n.disk.snapshot && snapshot.Offset <= n.disk.snapshotAt, false
 	}
-	return "", 0, false
+	return false, false
 }
 
 // flip flips a bit in a file that nobody writes to: a segment of the log that others follow. Only bytes that are
@@ -113,23 +118,72 @@ func (n *Node) flip() (bool, error) {
 	if len(segments) < 2 {
 		return false, nil
 	}
-	w := n.c.W
-	file := segments[w.Rand.IntN(len(segments)-1)]
-	content, err := vfs.ReadFile(seen, file)
-	if err != nil {
+	file := segments[n.c.W.Rand.IntN(len(segments)-1)]
+	at, err := n.flipIn(seen, file)
+	if err != nil || at < 0 {
 		return false, err
 	}
+	n.disk.flipped = file
+	n.c.Stats.BitFlips++
+	return true, nil
+}
+
+// flipIn flips a bit in a byte of a file that is not zero, and says which; below 0: there is none. The file is looked at
+// in a copy of the disk, seen.
+func (n *Node) flipIn(seen *vfs.Memory, file string) (at int64, err error) {
+	content, err := vfs.ReadFile(seen, file)
+	if err != nil || len(content) == 0 {
+		return -1, err
+	}
+	w := n.c.W
 	for range 1000 {
-		at := w.Rand.IntN(len(content))
-		if content[at] == 0 {
+		i := w.Rand.IntN(len(content))
+		if content[i] == 0 {
 			continue
 		}
-		n.disk.flipped = file
-		n.c.Stats.BitFlips++
-		n.c.logger.Info("bit flipped", "store", n.ID, "file", file, "offset", at)
-		return true, n.files.FlipBit(file, int64(at), uint(w.Rand.IntN(8)))
+		n.c.logger.Info("bit flipped", "store", n.ID, "file", file, "offset", i)
+		return int64(i), n.files.FlipBit(file, int64(i), uint(w.Rand.IntN(8)))
 	}
-	return false, nil
+	return -1, nil
+}
+
+// rotSnapshot flips a bit in the file of a snapshot that was just received: at once, or a moment later, when it may be
+// half read. If it is read the store must stop, and the replica begin again without it: a start throws such files away.
+func (n *Node) rotSnapshot(id []byte) {
+	w := n.c.W
+	if n.disk.snapshot != "" {
+		if _, err := n.files.Stat(n.disk.snapshot); err == nil {
+			return // one at a time, so that it is known which is found
+		}
+	}
+	if w.Chance(0.5) {
+		n.flipSnapshot(id)
+		return
+	}
+	n.life.After(w.Between(0, 10*time.Millisecond), "rot", func() { n.flipSnapshot(id) })
+}
+
+func (n *Node) flipSnapshot(id []byte) {
+	seen := n.files.Clone()
+	names, err := seen.List(snapshotDir)
+	if err != nil {
+		n.c.violate(err)
+		return
+	}
+	for _, name := range names {
+		if !strings.Contains(name, hex.EncodeToString(id)) {
+			continue
+		}
+		file := path.Join(snapshotDir, name)
+		at, err := n.flipIn(seen, file)
+		switch {
+		case err != nil:
+			n.c.violate(err)
+		case at >= 0:
+			n.disk.snapshot, n.disk.snapshotAt = file, at
+			n.c.Stats.SnapshotFlips++
+		}
+	}
 }
 
 // flipped says whether the file that was damaged is still there to be read.
@@ -158,7 +212,7 @@ func (n *Node) judgeStart(err error) error {
 
 // judgeEnd says whether a store had reason to stop: nil if it had.
 func (n *Node) judgeEnd(err error) error {
-	if file, _, ok := damaged(err); ok && n.disk.flipped != "" && file != "" {
+	if found, _ := n.damaged(err); found {
 		return nil
 	}
 	if diskFailed(err) && n.disk.armed {

@@ -41,10 +41,9 @@ type transport struct{ n *Node }
 // the envelope is only read, but for the message, which is decoded anew.
 func (t *transport) Send(to ids.StoreID, envs []*locuspb.RaftEnvelope) {
 	from := t.n.ID
-	for _, env := range envs {
-		t.n.c.carry(from, to, "raft message", func(n *Node) {
-			n.Store.HandleRaft(from, []*locuspb.RaftEnvelope{env})
-		})
+	for i := range envs {
+		one := envs[i : i+1 : i+1]
+		t.n.c.carry(from, to, "raft message", func(n *Node) { n.Store.HandleRaft(from, one) })
 	}
 }
 
@@ -61,7 +60,11 @@ func (t *transport) SendSnapshot(to ids.StoreID, h *locuspb.SnapshotHeader, r ra
 			finish(fmt.Errorf("store %s can't be reached", to))
 			return
 		}
-		finish(stream(target.Store, proto.Clone(h).(*locuspb.SnapshotHeader), r))
+		err := stream(target.Store, proto.Clone(h).(*locuspb.SnapshotHeader), r)
+		if err == nil && n.c.W.Chance(n.c.Faults.Rot) {
+			target.rotSnapshot(h.Id)
+		}
+		finish(err)
 	})
 }
 

@@ -48,7 +48,7 @@ var mutations = []mutation{
 		{"apply.go", " && be.Base == st.Count && ", " && "},
 		{"driver.go", "\tif p.generation < r.raft.generation {\n\t\treturn\n\t}\n", ""},
 	}},
-	{name: "sessions are lost in a split (B5)", seeds: 20, edits: []edit{
+	{name: "sessions are lost in a split (B5)", seeds: 150, edits: []edit{
 		{"split.go", "for _, w := range sessions {", "for _, w := range sessions[:0] {"},
 	}},
 	{name: "the log is truncated before the checkpoint (I10)", seeds: 20, edits: []edit{
@@ -56,6 +56,9 @@ var mutations = []mutation{
 	}},
 	{name: "a snapshot's log reset is in a frame before its checkpoint's (E4)", seeds: 40, edits: []edit{
 		{"ingest.go", "\ta.s.checkpointNow(raftlog.Batch{Groups: []raftlog.Write{w}}, func() {\n", "\ta.s.logWriter.append(&appendTask{extra: raftlog.Batch{Groups: []raftlog.Write{w}}})\n\ta.s.checkpointNow(raftlog.Batch{}, func() {\n"},
+	}},
+	{name: "a snapshot's file is read without its checksums", seeds: 40, edits: []edit{
+		{"snapshotfile.go", "\tif crc32.Checksum(chunk, castagnoli) != binary.BigEndian.Uint32(head[4:]) {\n", "\tif false {\n"},
 	}},
 	{name: "a replica id is used twice (I11)", seeds: 20, edits: []edit{
 		{"operators.go", "ID: n.NextReplica, Role: topology.Learner", "ID: n.Replicas[len(n.Replicas)-1].ID + 1, Role: topology.Learner"},

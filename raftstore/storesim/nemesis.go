@@ -121,8 +121,13 @@ func (r *run) fallen(n *Node, err error) {
 		c.violate(bad)
 		return
 	}
-	if _, _, ok := damaged(err); !ok {
+	switch found, lasting := n.damaged(err); {
+	case !found:
 		c.Stats.DiskErrors++
+		r.restartLater(n)
+		return
+	case !lasting:
+		c.Stats.DamagedSnapshots++
 		r.restartLater(n)
 		return
 	}

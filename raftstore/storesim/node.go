@@ -41,8 +41,8 @@ type Node struct {
 	// slow: until then every step that touches a disk takes long.
 	slow time.Duration
 	disk diskFaults
-	// events are what the store had counted when it was last looked at (watch.stepped).
-	events uint64
+	// changes are the store's when it was last looked at (watch.stepped).
+	changes uint64
 	// fatal is why the store stopped by itself.
 	fatal error
 }
@@ -87,7 +87,7 @@ func (n *Node) openLog() (raftlog.Log, error) {
 func (n *Node) Start() error {
 	life := n.c.W.NewLife(n.delays())
 	life.Stepped = func(kind string) { n.c.watch.stepped(n, kind) }
-	n.life, n.fatal = life, nil
+	n.life, n.fatal, n.disk.snapshot = life, nil, ""
 	store, err := n.open(life)
 	if err != nil {
 		life.End()
@@ -140,7 +140,11 @@ func (n *Node) failed(life *sim.Life, err error) {
 // crash tells whether their order matters.
 func (n *Node) delays() func(kind string) time.Duration {
 	w := n.c.W
-	longest := map[string]time.Duration{}
+	type kindOf struct {
+		kind    string
+		longest time.Duration
+	}
+	var kinds []kindOf // few: quicker to look through than a map
 	for _, k := range []struct {
 		kind string
 		of   [3]time.Duration
@@ -151,7 +155,7 @@ func (n *Node) delays() func(kind string) time.Duration {
 		{"disk", [3]time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 300 * time.Millisecond}},
 		{"read", [3]time.Duration{100 * time.Microsecond, 100 * time.Microsecond, 5 * time.Millisecond}},
 	} {
-		longest[k.kind] = k.of[w.Rand.IntN(3)]
+		kinds = append(kinds, kindOf{k.kind, k.of[w.Rand.IntN(3)]})
 	}
 	return func(kind string) time.Duration {
 		if n.slow > w.Now() && (kind == "log" || kind == "disk" || kind == "apply") && w.Chance(0.3) {
@@ -160,7 +164,14 @@ func (n *Node) delays() func(kind string) time.Duration {
 		if w.Chance(0.005) {
 			return w.Between(time.Millisecond, 20*time.Millisecond)
 		}
-		return w.Between(0, max(longest[kind], 100*time.Microsecond))
+		longest := 100 * time.Microsecond
+		for i := range kinds {
+			if kinds[i].kind == kind {
+				longest = max(longest, kinds[i].longest)
+				break
+			}
+		}
+		return w.Between(0, longest)
 	}
 }
 

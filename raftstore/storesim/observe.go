@@ -25,6 +25,7 @@ type watch struct {
 	changed bool                   // and whether that was looked at
 	applied map[ids.RangeID]map[ids.Index]appliedAt
 	seen    map[ids.StoreID]map[ids.RangeID]*view
+	ranges  []raftstore.RangeInfo // space that is used again
 }
 
 type leaderKey struct {
@@ -72,14 +73,14 @@ func (x *watch) stepped(n *Node, kind string) {
 	if n.Store == nil || n.life.Busy("apply") {
 		return
 	}
-	m := n.Store.Collect()
-	events := m.AppliedEntries + m.Elections + m.SnapshotsApplied + m.Splits + m.ReplicasRemoved
-	if events == n.events && kind != "tick" {
+	changes := n.Store.Changes()
+	if changes == n.changes && kind != "tick" {
 		return
 	}
-	n.events = events
-	for _, r := range n.Store.Ranges() {
-		x.look(n, &r)
+	n.changes = changes
+	x.ranges = n.Store.AppendRanges(x.ranges[:0])
+	for i := range x.ranges {
+		x.look(n, &x.ranges[i])
 	}
 	if x.changed {
 		x.changed = false

@@ -7,6 +7,7 @@ import (
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/topology"
+	"github.com/locuskv/locus/raftstore"
 )
 
 // drive is the placement of the simulation: it gives every range its replicas, and now and then splits, moves or
@@ -14,13 +15,15 @@ import (
 func (r *run) drive() {
 	w := r.c.W
 	w.After(w.Between(50*time.Millisecond, 150*time.Millisecond), "driver", func() {
+		var ranges []raftstore.RangeInfo
 		for _, n := range r.c.Nodes {
 			if !n.Up() || n.life.Paused() {
 				continue
 			}
-			for _, info := range n.Store.Ranges() {
-				if info.Leaseholder {
-					if op := r.operator(n, info.Descriptor); op != nil {
+			ranges = n.Store.AppendRanges(ranges[:0])
+			for i := range ranges {
+				if ranges[i].Leaseholder {
+					if op := r.operator(n, ranges[i].Descriptor); op != nil {
 						n.Store.RunOperator(op, func(error) {})
 					}
 				}

@@ -1,11 +1,9 @@
 package storesim
 
 import (
-	"bytes"
 	"crypto/rand"
 	"io"
 	mrand "math/rand/v2"
-	"runtime"
 	"sync"
 )
 
@@ -15,14 +13,14 @@ import (
 var jitter struct {
 	once  sync.Once
 	mu    sync.RWMutex
-	seeds map[string]*mrand.Rand // by goroutine
+	seeds map[uintptr]*mrand.Rand // by goroutine
 }
 
 type jitterReader struct{ real io.Reader }
 
 func (j jitterReader) Read(p []byte) (int, error) {
 	jitter.mu.RLock()
-	rng := jitter.seeds[goroutine()]
+	rng := jitter.seeds[running()]
 	jitter.mu.RUnlock()
 	if rng == nil {
 		return j.real.Read(p)
@@ -36,10 +34,10 @@ func (j jitterReader) Read(p []byte) (int, error) {
 // seedJitter seeds the calling goroutine until the function it returns is called.
 func seedJitter(rng *mrand.Rand) func() {
 	jitter.once.Do(func() {
-		jitter.seeds = make(map[string]*mrand.Rand)
+		jitter.seeds = make(map[uintptr]*mrand.Rand)
 		rand.Reader = jitterReader{rand.Reader}
 	})
-	me := goroutine()
+	me := running()
 	jitter.mu.Lock()
 	jitter.seeds[me] = rng
 	jitter.mu.Unlock()
@@ -48,12 +46,4 @@ func seedJitter(rng *mrand.Rand) func() {
 		delete(jitter.seeds, me)
 		jitter.mu.Unlock()
 	}
-}
-
-// goroutine names the calling goroutine. The runtime tells it nowhere else than at the head of a stack trace.
-func goroutine() string {
-	var buf [40]byte
-	head := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
-	id, _, _ := bytes.Cut(head, []byte(" "))
-	return string(id)
 }

@@ -68,7 +68,7 @@ func Run(o Options) (Result, error) {
 	w.Entered = func() func() { return seedJitter(elections) }
 	defer w.Entered()()
 	f := Faults{
-		Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Late: 0.002 * w.Rand.Float64(),
+		Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Late: 0.002 * w.Rand.Float64(), Rot: 0.01,
 		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond, Drift: maxDrift,
 	}
 	if o.Stores == 0 {
@@ -164,8 +164,7 @@ func (r *run) play() error {
 	r.storms()
 	r.compare()
 	w.After(r.Chaos, "the end of chaos", func() { r.chaos = false })
-	for r.chaos && c.Violation == nil && w.Step() {
-	}
+	w.Run(func() bool { return r.chaos && c.Violation == nil })
 	if c.Violation != nil {
 		return c.Violation
 	}
@@ -200,7 +199,7 @@ func (r *run) compare() {
 func (r *run) settle() error {
 	c, w := r.c, r.c.W
 	c.Heal()
-	c.Faults.Drop, c.Faults.Duplicate, c.Faults.Late = 0, 0, 0
+	c.Faults.Drop, c.Faults.Duplicate, c.Faults.Late, c.Faults.Rot = 0, 0, 0, 0
 	for _, n := range c.Nodes {
 		if n.lost {
 			continue

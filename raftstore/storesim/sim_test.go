@@ -29,7 +29,7 @@ func options() Options {
 
 // TestSimulation plays seeds; a failing one is printed and replays with -sim.seed N -sim.seeds 1.
 func TestSimulation(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetGCPercent(debug.SetGCPercent(1500))
 	ctx := context.Background()
 	if *seeds == 0 {
 		limit := 20 * time.Second

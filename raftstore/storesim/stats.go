@@ -9,29 +9,31 @@ import (
 // Stats counts what a run went through. A field with the tag `must:"happen"` that is still 0 after RequiredSeeds seeds
 // says that the simulation no longer meets what it is there for.
 type Stats struct {
-	Operations     uint64 `must:"happen"`
-	Elections      uint64 `must:"happen"`
-	Splits         uint64 `must:"happen"`
-	Snapshots      uint64 `must:"happen"`
-	ReplicaChanges uint64 `must:"happen"`
-	Transfers      uint64 `must:"happen"`
-	Crashes        uint64
-	LostBytes      uint64 `must:"happen"` // crashes that lost bytes
-	TornWrites     uint64 `must:"happen"` // crashes between a write to the log and its sync
-	Restarts       uint64
-	Undone         uint64 `must:"happen"` // apply sequences
-	Checkpoints    uint64 `must:"happen"`
-	LeaseReads     uint64 `must:"happen"`
-	Unknown        uint64 `must:"happen"` // operations of unknown outcome
-	Partitions     uint64 `must:"happen"`
-	Lags           uint64 `must:"happen"`
-	Pauses         uint64 `must:"happen"`
-	ClockJumps     uint64 `must:"happen"` // by an hour
-	DiskErrors     uint64 `must:"happen"` // stores that stopped for EIO or ENOSPC
-	SlowDisks      uint64 `must:"happen"`
-	BitFlips       uint64 `must:"happen"`
-	Damaged        uint64 `must:"happen"` // of these, found and reported
-	Replaced       uint64 `must:"happen"` // stores whose disk was lost
+	Operations       uint64 `must:"happen"`
+	Elections        uint64 `must:"happen"`
+	Splits           uint64 `must:"happen"`
+	Snapshots        uint64 `must:"happen"`
+	ReplicaChanges   uint64 `must:"happen"`
+	Transfers        uint64 `must:"happen"`
+	Crashes          uint64
+	LostBytes        uint64 `must:"happen"` // crashes that lost bytes
+	TornWrites       uint64 `must:"happen"` // crashes between a write to the log and its sync
+	Restarts         uint64
+	Undone           uint64 `must:"happen"` // apply sequences
+	Checkpoints      uint64 `must:"happen"`
+	LeaseReads       uint64 `must:"happen"`
+	Unknown          uint64 `must:"happen"` // operations of unknown outcome
+	Partitions       uint64 `must:"happen"`
+	Lags             uint64 `must:"happen"`
+	Pauses           uint64 `must:"happen"`
+	ClockJumps       uint64 `must:"happen"` // by an hour
+	DiskErrors       uint64 `must:"happen"` // stores that stopped for EIO or ENOSPC
+	SlowDisks        uint64 `must:"happen"`
+	BitFlips         uint64 `must:"happen"` // in segments of the log
+	Damaged          uint64 `must:"happen"` // of these, found and reported
+	SnapshotFlips    uint64 `must:"happen"` // in the files of received snapshots
+	DamagedSnapshots uint64 `must:"happen"` // of these, found and reported
+	Replaced         uint64 `must:"happen"` // stores whose disk was lost
 }
 
 // RequiredSeeds is how many seeds must have met everything between them.
