@@ -371,10 +371,11 @@ func (c *testCluster) tick(times int, stores ...ids.StoreID) {
 	}
 }
 
-// elapse moves all monotonic clocks, and nothing else.
+// elapse moves all clocks, and nothing else.
 func (c *testCluster) elapse(d time.Duration) {
 	for _, n := range c.nodes {
 		n.mono += d
+		n.wall = n.wall.Add(d)
 	}
 }
 

@@ -125,7 +125,7 @@ func (r *Replica) notLeaseholder() error {
 	s := r.snapshot()
 	e := &api.NotLeaseholderError{Range: r.id}
 	if s.desc != nil {
-		if lead, ok := s.desc.Replica(s.leader); ok && !(s.isLeader && !s.leaseholder) {
+		if lead, ok := s.desc.Replica(s.leader); ok && !(s.isLeader && (!s.leaseholder || r.fenced(s.desc))) {
 			e.Leaseholder = lead.Store
 		}
 		e.Routes = []api.Route{s.route()}
@@ -243,9 +243,11 @@ type raftState struct {
 	// long none is put off.
 	late        map[uint64]*raftpb.Message
 	promptTicks int
-	leaving     bool // a command to leave the joint configuration is under way
-	campaigns   int
-	stopped     bool
+	// handOvers counts attempts to hand over the lead in this term.
+	handOvers int
+	leaving   bool // a command to leave the joint configuration is under way
+	campaigns int
+	stopped   bool
 }
 
 // maxInbox bounds the Raft messages that wait for a replica; more are dropped, as a network may drop them.
@@ -297,7 +299,7 @@ func (r *Replica) campaign() {
 		return
 	}
 	r.raft.campaigns--
-	if r.bound() && !r.alone() {
+	if (r.bound() && !r.alone()) || r.fenced(r.snapshot().desc) {
 		return
 	}
 	if err := r.raft.node.Campaign(); err != nil {
