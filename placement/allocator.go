@@ -77,6 +77,7 @@ type member struct {
 	at     int // index of the store, -1 if unknown
 	state  Liveness
 	ready  bool // up and caught up
+	leads  bool // may lead: ready, and the store's clock is right
 	leader bool
 }
 
@@ -141,6 +142,7 @@ func (p *planner) member(r *RangeView, rep topology.Replica) member {
 		m.state = p.stores[m.at].State
 	}
 	m.ready = m.state == Up && (m.leader || p.caughtUp(r, rep.ID))
+	m.leads = m.ready && !p.stores[m.at].ClockOff
 	return m
 }
 
@@ -417,7 +419,7 @@ func (p *planner) finishMove(c *care) {
 func (p *planner) handOver(c *care, reason string) {
 	best := -1
 	for _, m := range c.voters {
-		if m.ready && !m.leader && (best < 0 || p.stores[m.at].leases < p.stores[best].leases) {
+		if m.leads && !m.leader && (best < 0 || p.stores[m.at].leases < p.stores[best].leases) {
 			best = m.at
 		}
 	}

@@ -123,7 +123,7 @@ func (p *planner) upStores() []int {
 // may need a chain: a to b and b to c. Each chain is a shortest path from a store with many leases to one
 // with at least two fewer, over edges "leads a range that has a caught-up voter there".
 func (p *planner) balanceLeases() {
-	up := p.upStores()
+	up := slices.DeleteFunc(p.upStores(), func(i int) bool { return p.stores[i].ClockOff })
 	if len(up) < 2 {
 		return
 	}
@@ -159,7 +159,7 @@ func (p *planner) leaseGraph() *leaseGraph {
 			continue
 		}
 		for _, m := range c.voters {
-			if e := c.leader*n + m.at; m.ready && !m.leader && g.edge[e] == nil {
+			if e := c.leader*n + m.at; m.leads && !m.leader && g.edge[e] == nil {
 				g.edge[e] = c
 			}
 		}

@@ -81,7 +81,7 @@ func (c *cluster) observe(now time.Duration, n *node, req *locuspb.HeartbeatRequ
 	if req.Clock < n.clock && now-n.heard < suspectAfter {
 		return false
 	}
-	if describesOther(n.info, req.Node) || n.info.GetNearlyFull() != req.Node.NearlyFull {
+	if describesOther(n.info, req.Node) || n.info.GetNearlyFull() != req.Node.NearlyFull || n.info.GetClockOff() != req.Node.ClockOff {
 		c.version++
 	}
 	n.info, n.clock, n.heard, n.spoken, n.holding = req.Node, req.Clock, now, true, len(req.Holding)

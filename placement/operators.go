@@ -115,7 +115,7 @@ func (d *core) view(now time.Duration) *View {
 		n := d.cl.nodes[id]
 		v.Stores = append(v.Stores, StoreView{
 			ID: id, State: n.state, Capacity: n.info.CapacityBytes, Available: n.info.AvailableBytes, NearlyFull: n.info.NearlyFull,
-			Requests: n.info.Requests,
+			Requests: n.info.Requests, ClockOff: n.info.ClockOff,
 		})
 	}
 	v.Ranges = make([]RangeView, len(d.cl.order))

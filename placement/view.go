@@ -44,6 +44,8 @@ type StoreView struct {
 	Requests uint64
 	// NearlyFull: the store refuses new data, by its own word. It gets no new replicas.
 	NearlyFull bool
+	// ClockOff: the store leads nothing, by its own word, because its clock is off. It gets no leases.
+	ClockOff bool
 }
 
 // RangeView is one range, as its leader reported it.

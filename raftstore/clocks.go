@@ -286,7 +286,9 @@ func (s *Store) tellLocked(off, waited bool) func() {
 		}
 	case !off && w.mu.told:
 		w.mu.told = false
-		return func() { s.logger.Info("this store's wall clock is right again", "store", s.opts.StoreID, "ahead", ahead, "of", heard) }
+		return func() {
+			s.logger.Info("this store's wall clock is right again", "store", s.opts.StoreID, "ahead", ahead, "of", heard)
+		}
 	}
 	return func() {}
 }

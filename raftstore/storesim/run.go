@@ -69,7 +69,7 @@ func Run(o Options) (Result, error) {
 	defer w.Entered()()
 	f := Faults{
 		Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Late: 0.002 * w.Rand.Float64(),
-		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond, Drift: maxDrift,
+		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: []time.Duration{100, 100, 240}[w.Rand.IntN(3)] * time.Millisecond, Drift: maxDrift,
 	}
 	if o.Stores == 0 {
 		o.Stores = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[w.Rand.IntN(10)]
