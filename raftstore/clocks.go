@@ -111,6 +111,8 @@ type clockWatch struct {
 		// peers are the stores that this one shares ranges with; alone: there is a range that it is the only voter of.
 		peers map[ids.StoreID]bool
 		alone bool
+		// holds: there are replicas here.
+		holds bool
 		// confirmed: others have confirmed or outvoted the clock, or there was nobody else for a while. One that is not
 		// steady is taken as it is.
 		confirmed bool
@@ -166,12 +168,13 @@ func (s *Store) probeClocks(all []*Replica) {
 
 // notePeers takes note of the stores that clocks are compared with, and forgets others.
 func (s *Store) notePeers(all []*Replica) []ids.StoreID {
-	peers, alone := make(map[ids.StoreID]bool), false
+	peers, alone, holds := make(map[ids.StoreID]bool), false, false
 	for _, r := range all {
 		st := r.snapshot()
 		if st.desc == nil || st.gone {
 			continue
 		}
+		holds = true
 		for _, rep := range st.desc.Replicas {
 			peers[rep.Store] = true
 		}
@@ -181,7 +184,7 @@ func (s *Store) notePeers(all []*Replica) []ids.StoreID {
 	delete(peers, s.opts.StoreID)
 	w := &s.clocks
 	w.mu.Lock()
-	w.mu.peers, w.mu.alone = peers, alone
+	w.mu.peers, w.mu.alone, w.mu.holds = peers, alone, holds
 	maps.DeleteFunc(w.mu.samples, func(id ids.StoreID, _ clockSample) bool { return !peers[id] })
 	w.mu.Unlock()
 	return sortedStores(peers)
@@ -254,6 +257,7 @@ func (s *Store) judgeOwnClock() {
 			s.clock.Anchor(ahead) // its clock is the time
 		}
 		w.mu.confirmed = w.mu.alone && waited || !s.clock.Steady()
+		off = w.mu.holds && !s.clock.Anchored() // until the log has told whether there is somebody
 	case !w.mu.confirmed:
 		if w.mu.alone && waited && !s.clock.Anchored() {
 			s.clock.Anchor(ahead) // there is somebody to serve whom nobody else can

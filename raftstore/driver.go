@@ -347,6 +347,9 @@ func (r *Replica) roleChanged() {
 		if !leads {
 			s.progress = nil
 		}
+		if !leads || began {
+			s.oldest = nil
+		}
 	})
 	if was || began {
 		r.raft.handOvers = 0
@@ -438,6 +441,8 @@ func (r *Replica) envelope(s *replicaState, m *raftpb.Message, to ids.StoreID) *
 		switch m.GetType() {
 		case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
 			e.Span = api.SpanToProto(s.desc.Span)
+		case raftpb.MsgHeartbeatResp:
+			e.Oldest = uint64(r.oldestHere())
 		}
 	}
 	return e

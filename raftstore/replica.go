@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/topology"
@@ -85,6 +86,8 @@ type replicaState struct {
 	// progress is the leader's view of the followers, refreshed on ticks.
 	progress  []ReplicaProgress
 	lastIndex ids.Index
+	// oldest is what followers have told this leader of how far back they can be read (see reach.go).
+	oldest map[ids.ReplicaID]hlc.Timestamp
 }
 
 func newReplica(s *Store, id ids.RangeID, self ids.ReplicaID) *Replica {

@@ -529,6 +529,9 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			continue
 		}
 		s.checkSender(r, env)
+		if env.Oldest != 0 {
+			r.update(func(st *replicaState) { st.noteOldest(env) })
+		}
 		in := raftInput{message: m}
 		if env.Quiet && m.GetType() == raftpb.MsgHeartbeat {
 			in.voucher, in.incarnation = from, env.Incarnation

@@ -113,7 +113,8 @@ type RaftEnvelope struct {
 	Quiet bool `protobuf:"varint,10,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	// incarnation is from_store's process. With range_id 0 there is no message: the envelope is a sign of life.
 	Incarnation   uint64      `protobuf:"varint,11,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Probe         *ClockProbe `protobuf:"bytes,12,opt,name=probe,proto3" json:"probe,omitempty"` // with range_id 0: a question for the receiver's clock, or the answer to one
+	Probe         *ClockProbe `protobuf:"bytes,12,opt,name=probe,proto3" json:"probe,omitempty"`    // with range_id 0: a question for the receiver's clock, or the answer to one
+	Oldest        uint64      `protobuf:"varint,13,opt,name=oldest,proto3" json:"oldest,omitempty"` // with a heartbeat's answer: the oldest timestamp that the sender's replica can be read at; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -230,6 +231,13 @@ func (x *RaftEnvelope) GetProbe() *ClockProbe {
 		return x.Probe
 	}
 	return nil
+}
+
+func (x *RaftEnvelope) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
 }
 
 // ClockProbe measures another store's wall clock by a round trip: it comes back as it was sent, with the wall clock.
@@ -881,6 +889,7 @@ type HeartbeatRequest struct {
 	Leading       []*RangeReport         `protobuf:"bytes,3,rep,name=leading,proto3" json:"leading,omitempty"`                          // ranges this store leads
 	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                  // ids of all ranges with a replica here
 	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"` // of the cluster map the store has
+	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                          // since the last report
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -950,6 +959,82 @@ func (x *HeartbeatRequest) GetMapVersion() uint64 {
 	return 0
 }
 
+func (x *HeartbeatRequest) GetRefused() []*RefusedOperator {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// RefusedOperator says why a range did not execute an operator.
+type RefusedOperator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	ConfEpoch     uint64                 `protobuf:"varint,2,opt,name=conf_epoch,json=confEpoch,proto3" json:"conf_epoch,omitempty"` // of the operator, like bounds_epoch
+	BoundsEpoch   uint64                 `protobuf:"varint,3,opt,name=bounds_epoch,json=boundsEpoch,proto3" json:"bounds_epoch,omitempty"`
+	Error         *Error                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedOperator) Reset() {
+	*x = RefusedOperator{}
+	mi := &file_locus_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedOperator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedOperator) ProtoMessage() {}
+
+func (x *RefusedOperator) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedOperator.ProtoReflect.Descriptor instead.
+func (*RefusedOperator) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RefusedOperator) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *RefusedOperator) GetConfEpoch() uint64 {
+	if x != nil {
+		return x.ConfEpoch
+	}
+	return 0
+}
+
+func (x *RefusedOperator) GetBoundsEpoch() uint64 {
+	if x != nil {
+		return x.BoundsEpoch
+	}
+	return 0
+}
+
+func (x *RefusedOperator) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type HeartbeatResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clock         uint64                 `protobuf:"varint,1,opt,name=clock,proto3" json:"clock,omitempty"`
@@ -967,7 +1052,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1064,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1077,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HeartbeatResponse) GetClock() uint64 {
@@ -1070,7 +1155,7 @@ type GoneReplica struct {
 
 func (x *GoneReplica) Reset() {
 	*x = GoneReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1167,7 @@ func (x *GoneReplica) String() string {
 func (*GoneReplica) ProtoMessage() {}
 
 func (x *GoneReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1180,7 @@ func (x *GoneReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneReplica.ProtoReflect.Descriptor instead.
 func (*GoneReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GoneReplica) GetRangeId() uint64 {
@@ -1133,7 +1218,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1230,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1243,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Operator) GetRangeId() uint64 {
@@ -1284,7 +1369,7 @@ type AddLearner struct {
 
 func (x *AddLearner) Reset() {
 	*x = AddLearner{}
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1381,7 @@ func (x *AddLearner) String() string {
 func (*AddLearner) ProtoMessage() {}
 
 func (x *AddLearner) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1394,7 @@ func (x *AddLearner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
 func (*AddLearner) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddLearner) GetStoreId() uint64 {
@@ -1330,7 +1415,7 @@ type ReplaceVoters struct {
 
 func (x *ReplaceVoters) Reset() {
 	*x = ReplaceVoters{}
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1427,7 @@ func (x *ReplaceVoters) String() string {
 func (*ReplaceVoters) ProtoMessage() {}
 
 func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1440,7 @@ func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceVoters.ProtoReflect.Descriptor instead.
 func (*ReplaceVoters) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplaceVoters) GetPromote() []uint64 {
@@ -1381,7 +1466,7 @@ type TransferLease struct {
 
 func (x *TransferLease) Reset() {
 	*x = TransferLease{}
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1478,7 @@ func (x *TransferLease) String() string {
 func (*TransferLease) ProtoMessage() {}
 
 func (x *TransferLease) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1491,7 @@ func (x *TransferLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLease.ProtoReflect.Descriptor instead.
 func (*TransferLease) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TransferLease) GetStoreId() uint64 {
@@ -1425,7 +1510,7 @@ type RemoveReplica struct {
 
 func (x *RemoveReplica) Reset() {
 	*x = RemoveReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1522,7 @@ func (x *RemoveReplica) String() string {
 func (*RemoveReplica) ProtoMessage() {}
 
 func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1535,7 @@ func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReplica.ProtoReflect.Descriptor instead.
 func (*RemoveReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RemoveReplica) GetReplicaId() uint64 {
@@ -1470,7 +1555,7 @@ type SplitAt struct {
 
 func (x *SplitAt) Reset() {
 	*x = SplitAt{}
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1567,7 @@ func (x *SplitAt) String() string {
 func (*SplitAt) ProtoMessage() {}
 
 func (x *SplitAt) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1580,7 @@ func (x *SplitAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitAt.ProtoReflect.Descriptor instead.
 func (*SplitAt) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SplitAt) GetKey() []byte {
@@ -1533,7 +1618,7 @@ type RunRangeRequest struct {
 
 func (x *RunRangeRequest) Reset() {
 	*x = RunRangeRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1630,7 @@ func (x *RunRangeRequest) String() string {
 func (*RunRangeRequest) ProtoMessage() {}
 
 func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1643,7 @@ func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeRequest.ProtoReflect.Descriptor instead.
 func (*RunRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RunRangeRequest) GetFunction() string {
@@ -1655,7 +1740,7 @@ type RunRangeResponse struct {
 
 func (x *RunRangeResponse) Reset() {
 	*x = RunRangeResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1752,7 @@ func (x *RunRangeResponse) String() string {
 func (*RunRangeResponse) ProtoMessage() {}
 
 func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1765,7 @@ func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeResponse.ProtoReflect.Descriptor instead.
 func (*RunRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RunRangeResponse) GetError() *Error {
@@ -1755,7 +1840,7 @@ type AllocateIDsRequest struct {
 
 func (x *AllocateIDsRequest) Reset() {
 	*x = AllocateIDsRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[23]
+	mi := &file_locus_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1852,7 @@ func (x *AllocateIDsRequest) String() string {
 func (*AllocateIDsRequest) ProtoMessage() {}
 
 func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[23]
+	mi := &file_locus_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1865,7 @@ func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsRequest.ProtoReflect.Descriptor instead.
 func (*AllocateIDsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AllocateIDsRequest) GetCount() uint64 {
@@ -1799,7 +1884,7 @@ type AllocateIDsResponse struct {
 
 func (x *AllocateIDsResponse) Reset() {
 	*x = AllocateIDsResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[24]
+	mi := &file_locus_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1896,7 @@ func (x *AllocateIDsResponse) String() string {
 func (*AllocateIDsResponse) ProtoMessage() {}
 
 func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[24]
+	mi := &file_locus_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1909,7 @@ func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsResponse.ProtoReflect.Descriptor instead.
 func (*AllocateIDsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AllocateIDsResponse) GetFirst() uint64 {
@@ -1846,7 +1931,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"from_store\x18\x02 \x01(\x04R\tfromStore\x12\x19\n" +
 	"\bto_store\x18\x03 \x01(\x04R\atoStore\x12\x14\n" +
 	"\x05clock\x18\x04 \x01(\x04R\x05clock\x124\n" +
-	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\xfa\x02\n" +
+	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\x92\x03\n" +
 	"\fRaftEnvelope\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12!\n" +
 	"\ffrom_replica\x18\x02 \x01(\x04R\vfromReplica\x12\x1d\n" +
@@ -1863,7 +1948,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x05quiet\x18\n" +
 	" \x01(\bR\x05quiet\x12 \n" +
 	"\vincarnation\x18\v \x01(\x04R\vincarnation\x12*\n" +
-	"\x05probe\x18\f \x01(\v2\x14.locus.v1.ClockProbeR\x05probe\"X\n" +
+	"\x05probe\x18\f \x01(\v2\x14.locus.v1.ClockProbeR\x05probe\x12\x16\n" +
+	"\x06oldest\x18\r \x01(\x04R\x06oldest\"X\n" +
 	"\n" +
 	"ClockProbe\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x14\n" +
@@ -1918,14 +2004,21 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"\xbc\x01\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\xf1\x01\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12/\n" +
 	"\aleading\x18\x03 \x03(\v2\x15.locus.v1.RangeReportR\aleading\x12\x18\n" +
 	"\aholding\x18\x04 \x03(\x04R\aholding\x12\x1f\n" +
 	"\vmap_version\x18\x05 \x01(\x04R\n" +
-	"mapVersion\"\xfb\x02\n" +
+	"mapVersion\x123\n" +
+	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\"\x95\x01\n" +
+	"\x0fRefusedOperator\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1d\n" +
+	"\n" +
+	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
+	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xfb\x02\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -2018,7 +2111,7 @@ func file_locus_v1_node_proto_rawDescGZIP() []byte {
 	return file_locus_v1_node_proto_rawDescData
 }
 
-var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_locus_v1_node_proto_goTypes = []any{
 	(*RaftFrame)(nil),           // 0: locus.v1.RaftFrame
 	(*RaftEnvelope)(nil),        // 1: locus.v1.RaftEnvelope
@@ -2033,72 +2126,75 @@ var file_locus_v1_node_proto_goTypes = []any{
 	(*SplitWish)(nil),           // 10: locus.v1.SplitWish
 	(*ReplicaProgress)(nil),     // 11: locus.v1.ReplicaProgress
 	(*HeartbeatRequest)(nil),    // 12: locus.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),   // 13: locus.v1.HeartbeatResponse
-	(*GoneReplica)(nil),         // 14: locus.v1.GoneReplica
-	(*Operator)(nil),            // 15: locus.v1.Operator
-	(*AddLearner)(nil),          // 16: locus.v1.AddLearner
-	(*ReplaceVoters)(nil),       // 17: locus.v1.ReplaceVoters
-	(*TransferLease)(nil),       // 18: locus.v1.TransferLease
-	(*RemoveReplica)(nil),       // 19: locus.v1.RemoveReplica
-	(*SplitAt)(nil),             // 20: locus.v1.SplitAt
-	(*RunRangeRequest)(nil),     // 21: locus.v1.RunRangeRequest
-	(*RunRangeResponse)(nil),    // 22: locus.v1.RunRangeResponse
-	(*AllocateIDsRequest)(nil),  // 23: locus.v1.AllocateIDsRequest
-	(*AllocateIDsResponse)(nil), // 24: locus.v1.AllocateIDsResponse
-	(*Span)(nil),                // 25: locus.v1.Span
-	(*RangeDescriptor)(nil),     // 26: locus.v1.RangeDescriptor
-	(*NodeInfo)(nil),            // 27: locus.v1.NodeInfo
-	(*Route)(nil),               // 28: locus.v1.Route
-	(*Keyspace)(nil),            // 29: locus.v1.Keyspace
-	(*FunctionInfo)(nil),        // 30: locus.v1.FunctionInfo
-	(Codec)(0),                  // 31: locus.v1.Codec
-	(*Error)(nil),               // 32: locus.v1.Error
+	(*RefusedOperator)(nil),     // 13: locus.v1.RefusedOperator
+	(*HeartbeatResponse)(nil),   // 14: locus.v1.HeartbeatResponse
+	(*GoneReplica)(nil),         // 15: locus.v1.GoneReplica
+	(*Operator)(nil),            // 16: locus.v1.Operator
+	(*AddLearner)(nil),          // 17: locus.v1.AddLearner
+	(*ReplaceVoters)(nil),       // 18: locus.v1.ReplaceVoters
+	(*TransferLease)(nil),       // 19: locus.v1.TransferLease
+	(*RemoveReplica)(nil),       // 20: locus.v1.RemoveReplica
+	(*SplitAt)(nil),             // 21: locus.v1.SplitAt
+	(*RunRangeRequest)(nil),     // 22: locus.v1.RunRangeRequest
+	(*RunRangeResponse)(nil),    // 23: locus.v1.RunRangeResponse
+	(*AllocateIDsRequest)(nil),  // 24: locus.v1.AllocateIDsRequest
+	(*AllocateIDsResponse)(nil), // 25: locus.v1.AllocateIDsResponse
+	(*Span)(nil),                // 26: locus.v1.Span
+	(*RangeDescriptor)(nil),     // 27: locus.v1.RangeDescriptor
+	(*NodeInfo)(nil),            // 28: locus.v1.NodeInfo
+	(*Error)(nil),               // 29: locus.v1.Error
+	(*Route)(nil),               // 30: locus.v1.Route
+	(*Keyspace)(nil),            // 31: locus.v1.Keyspace
+	(*FunctionInfo)(nil),        // 32: locus.v1.FunctionInfo
+	(Codec)(0),                  // 33: locus.v1.Codec
 }
 var file_locus_v1_node_proto_depIdxs = []int32{
 	1,  // 0: locus.v1.RaftFrame.envelopes:type_name -> locus.v1.RaftEnvelope
-	25, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
+	26, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
 	2,  // 2: locus.v1.RaftEnvelope.probe:type_name -> locus.v1.ClockProbe
 	5,  // 3: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
 	1,  // 4: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
-	26, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
-	27, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
-	27, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
-	26, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
+	27, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
+	28, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
+	28, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
+	27, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
 	11, // 9: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
 	10, // 10: locus.v1.RangeReport.split:type_name -> locus.v1.SplitWish
-	27, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
+	28, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
 	9,  // 12: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
-	28, // 13: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
-	27, // 14: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
-	29, // 15: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
-	30, // 16: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
-	15, // 17: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
-	14, // 18: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
-	16, // 19: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
-	17, // 20: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
-	18, // 21: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
-	19, // 22: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
-	20, // 23: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
-	31, // 24: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
-	25, // 25: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
-	32, // 26: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
-	0,  // 27: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
-	4,  // 28: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
-	7,  // 29: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
-	12, // 30: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
-	21, // 31: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
-	23, // 32: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
-	3,  // 33: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
-	6,  // 34: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
-	8,  // 35: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
-	13, // 36: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
-	22, // 37: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
-	24, // 38: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
-	33, // [33:39] is the sub-list for method output_type
-	27, // [27:33] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	13, // 13: locus.v1.HeartbeatRequest.refused:type_name -> locus.v1.RefusedOperator
+	29, // 14: locus.v1.RefusedOperator.error:type_name -> locus.v1.Error
+	30, // 15: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
+	28, // 16: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
+	31, // 17: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
+	32, // 18: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
+	16, // 19: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
+	15, // 20: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
+	17, // 21: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
+	18, // 22: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
+	19, // 23: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
+	20, // 24: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
+	21, // 25: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
+	33, // 26: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
+	26, // 27: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
+	29, // 28: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
+	0,  // 29: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
+	4,  // 30: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
+	7,  // 31: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
+	12, // 32: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
+	22, // 33: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
+	24, // 34: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
+	3,  // 35: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
+	6,  // 36: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
+	8,  // 37: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
+	14, // 38: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
+	23, // 39: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
+	25, // 40: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
+	35, // [35:41] is the sub-list for method output_type
+	29, // [29:35] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_node_proto_init() }
@@ -2108,7 +2204,7 @@ func file_locus_v1_node_proto_init() {
 	}
 	file_locus_v1_types_proto_init()
 	file_locus_v1_locus_proto_init()
-	file_locus_v1_node_proto_msgTypes[15].OneofWrappers = []any{
+	file_locus_v1_node_proto_msgTypes[16].OneofWrappers = []any{
 		(*Operator_AddLearner)(nil),
 		(*Operator_Replace)(nil),
 		(*Operator_Transfer)(nil),
@@ -2121,7 +2217,7 @@ func file_locus_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_node_proto_rawDesc), len(file_locus_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
