@@ -53,7 +53,8 @@ type rangeState struct {
 	claimed  uint64             // the beat in which leader last claimed it
 
 	op             *inflight
-	failures       int // operators without effect, in a row
+	failures       int    // operators without effect, in a row
+	refused        string // why the last of them was refused, in its leaseholder's words
 	heldUntil      time.Duration
 	leaseHeldUntil time.Duration
 }

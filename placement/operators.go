@@ -55,12 +55,39 @@ func (d *core) review(now time.Duration) {
 			continue
 		}
 		if err == nil {
-			r.failures, r.heldUntil = 0, 0
+			r.failures, r.heldUntil, r.refused = 0, 0, ""
 		}
 		r.op = nil
 		delete(d.running, id)
 		if f.done != nil {
 			d.effect(func() { f.done(err) })
+		}
+	}
+}
+
+// refuse ends the operators that a store has refused to execute for the range as it still is; they are planned again later,
+// if they are still wanted. What a user asked for goes on being tried until it is due.
+func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOperator) {
+	for _, m := range refused {
+		r := d.cl.ranges[ids.RangeID(m.RangeId)]
+		if r == nil || r.op == nil {
+			continue
+		}
+		f := r.op
+		if f.leader != n.id || !f.sent || f.done != nil || f.op.ConfEpoch != m.ConfEpoch || f.op.BoundsEpoch != m.BoundsEpoch {
+			continue
+		}
+		r.op = nil
+		delete(d.running, r.id)
+		r.failures++
+		r.heldUntil = now + min(backoff(r.failures), maxRefusal)
+		err := api.FromProto(m.Error)
+		if err == nil || err.Error() == r.refused {
+			continue
+		}
+		r.refused = err.Error()
+		if d.o.OnRefused != nil {
+			d.effect(func() { d.o.OnRefused(f.op, err) })
 		}
 	}
 }

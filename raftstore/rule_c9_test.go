@@ -54,10 +54,14 @@ func TestC9TheLastThatCanBeReadFarBackStays(t *testing.T) {
 	if !strings.Contains(refused.Reason, "readable as far back as replica 1 on store s1") {
 		t.Fatalf("the reason: %s", refused.Reason)
 	}
+	c.must(c.remove(testRange, 3))
+	c.tick(20)
+	learner := c.addLearner(testRange, 3)
+	c.tick(5)
 	n, op := c.operator(testRange)
 	d := c.info(testRange, n.id).Descriptor
 	first, _ := d.On(1)
-	op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Remove: []uint64{uint64(first.ID)}}}
+	op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Promote: []uint64{uint64(learner)}, Remove: []uint64{uint64(first.ID)}}}
 	want[*api.RetryError](t, "its replacement", c.operate(n, op))
 	if now := c.info(testRange, n.id).Descriptor; now.Epoch != d.Epoch {
 		t.Fatalf("%v became %v", d, now)
@@ -66,7 +70,11 @@ func TestC9TheLastThatCanBeReadFarBackStays(t *testing.T) {
 
 	c.elapse(time.Minute)
 	c.tick(5)
-	c.must(c.remove(testRange, 1))
+	c.must(c.operate(n, op))
+	c.tick(20)
+	if now := c.info(testRange, n.id).Descriptor; now.Joint() || len(now.Voters()) != 2 {
+		t.Fatalf("after the window: %v", now)
+	}
 	c.healthy()
 }
 
@@ -87,6 +95,11 @@ func TestC9UnknownReplicas(t *testing.T) {
 	c.tick(3)
 	lead := c.leaseholder(testRange)
 	other := lead.id%3 + 1
+	c.elect(testRange, other)
+	c.elect(testRange, lead.id)
+	if told := lead.replica(testRange).snapshot().oldest; len(told) > 0 {
+		t.Fatalf("what was told in another term counts: %v", told)
+	}
 	c.elect(testRange, other)
 	// The window lies behind the new leader's own beginning, so it is enough by itself.
 	c.must(c.remove(testRange, lead.id))
