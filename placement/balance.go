@@ -69,7 +69,7 @@ func (p *planner) beginMove(up []int, need int, byStore [][]*care) bool {
 func (p *planner) pickMove(src, dst int, on []*care) *care {
 	var best *care
 	for _, c := range on {
-		if !c.free || len(c.learners) > 0 || len(c.voters) != c.wanted || !c.allReady() || !p.canHost(c, dst) {
+		if !c.free || len(c.learners) > 0 || len(c.voters) != c.wanted || !c.allReady() || c.keeps(src) || !p.canHost(c, dst) {
 			continue
 		}
 		if best == nil || p.cheaper(c, best, src) {
@@ -84,6 +84,11 @@ func (p *planner) cheaper(a, b *care, src int) bool {
 		return lb
 	}
 	return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(a.Desc.ID, b.Desc.ID)) < 0
+}
+
+// keeps says whether the range's voter on a store is not to be removed.
+func (c *care) keeps(src int) bool {
+	return slices.ContainsFunc(c.voters, func(m member) bool { return m.at == src && m.kept })
 }
 
 func (c *care) allReady() bool {

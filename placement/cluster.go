@@ -52,9 +52,11 @@ type rangeState struct {
 	split    *locuspb.SplitWish // of the leader; nil: none
 	claimed  uint64             // the beat in which leader last claimed it
 
-	op             *inflight
-	failures       int    // operators without effect, in a row
-	refused        string // why the last of them was refused, in its leaseholder's words
+	op       *inflight
+	failures int    // operators without effect, in a row
+	refused  string // why the last of them was refused, in its leaseholder's words
+	// kept are replicas whose removal was refused, until when no other attempt is made.
+	kept           map[ids.ReplicaID]time.Duration
 	heldUntil      time.Duration
 	leaseHeldUntil time.Duration
 }

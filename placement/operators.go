@@ -79,6 +79,7 @@ func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOper
 		}
 		r.op = nil
 		delete(d.running, r.id)
+		r.keep(now, f.op)
 		r.failures++
 		r.heldUntil = now + min(backoff(r.failures), maxRefusal)
 		err := api.FromProto(m.Error)
@@ -90,6 +91,26 @@ func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOper
 			d.effect(func() { d.o.OnRefused(f.op, err) })
 		}
 	}
+}
+
+// keep notes the replicas that an operator was to remove.
+func (r *rangeState) keep(now time.Duration, op *locuspb.Operator) {
+	removed := op.GetReplace().GetRemove()
+	if m := op.GetRemove(); m != nil {
+		removed = []uint64{m.ReplicaId}
+	}
+	for _, id := range removed {
+		if r.kept == nil {
+			r.kept = make(map[ids.ReplicaID]time.Duration)
+		}
+		r.kept[ids.ReplicaID(id)] = now + keptFor
+	}
+}
+
+// keeps lists the replicas that are not to be removed now, and forgets the others.
+func (r *rangeState) keeps(now time.Duration) []ids.ReplicaID {
+	maps.DeleteFunc(r.kept, func(_ ids.ReplicaID, until time.Duration) bool { return now >= until })
+	return slices.Sorted(maps.Keys(r.kept))
 }
 
 // overtaken says whether the step that moved the epoch was the operator's own, for those who wait for it.
@@ -152,6 +173,7 @@ func (d *core) view(now time.Duration) *View {
 			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil, Split: d.splitWish(r),
 			// Moving the system range's lease moves the driver: not worth it for balance.
 			LeaseHeld: now < r.leaseHeldUntil || r.id == ids.SystemRange,
+			Kept:      r.keeps(now),
 		}
 		if r.op != nil {
 			v.Ranges[i].Pending = r.op.op

@@ -119,5 +119,6 @@ const (
 	maxReplicas = 7
 	maxGone     = 64 // gone replicas named in one answer
 	maxBackoff  = time.Minute
+	keptFor     = time.Minute      // a replica whose removal was refused is left where it is
 	maxRefusal  = 10 * time.Second // between attempts that a range refuses: what was in the way may be gone, or repair be due
 )

@@ -63,6 +63,8 @@ type RangeView struct {
 	Pending *locuspb.Operator
 	// Held: an operator had no effect a moment ago; nothing is planned for now.
 	Held bool
+	// Kept are replicas whose removal the leaseholder refused a moment ago: others go in their place. A dead one is not kept.
+	Kept []ids.ReplicaID
 	// LeaseHeld: the lease moved a moment ago; it is not moved again merely for balance.
 	LeaseHeld bool
 }

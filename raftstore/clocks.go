@@ -116,6 +116,8 @@ type clockWatch struct {
 		// confirmed: others have confirmed or outvoted the clock, or there was nobody else for a while. One that is not
 		// steady is taken as it is.
 		confirmed bool
+		// since: as long the clock has been off, or as of now.
+		since time.Duration
 		// told: the log has a line that it is off.
 		told bool
 		// offset is how far the median of all is ahead of this store's wall clock.
@@ -268,7 +270,10 @@ func (s *Store) judgeOwnClock() {
 	}
 	w.mu.offset = median
 	w.off.Store(off)
-	tell, certain := s.tellLocked(off, waited), w.mu.confirmed
+	if !off || !was {
+		w.mu.since = now
+	}
+	tell, certain := s.tellLocked(off, now-w.mu.since >= s.opts.electionTimeout()), w.mu.confirmed
 	w.mu.Unlock()
 	tell()
 	if off && !was && certain {
@@ -276,8 +281,8 @@ func (s *Store) judgeOwnClock() {
 	}
 }
 
-// tellLocked is the line for the log that a store's clock is off, or is right again, if there is one. A store that has just
-// started and waits for the first answer is not worth one.
+// tellLocked is the line for the log that a store's clock is off, or is right again, if there is one. A clock that waits for its
+// first confirmation is not worth one at once.
 func (s *Store) tellLocked(off, waited bool) func() {
 	w := &s.clocks
 	ahead, heard := -w.mu.offset, len(w.mu.samples)
