@@ -50,7 +50,9 @@ type NodeInfo struct {
 	CapacityBytes  uint64
 	AvailableBytes uint64
 	UsedBytes      uint64
-	NearlyFull     bool // fewer bytes are available than must be: ranges with a replica there take no puts
+	NearlyFull     bool          // fewer bytes are available than must be: ranges with a replica there take no puts
+	ClockOff       bool          // its wall clock is too far from the others': it leads no range until that is right
+	ClockOffset    time.Duration // how far its wall clock is ahead of the median of the stores it hears
 	SinceHeartbeat time.Duration
 }
 
@@ -67,6 +69,7 @@ type Status struct {
 	SuspectNodes    uint64 // silent for a while: about to be live again, or dead
 	DeadNodes       uint64
 	NearlyFull      []StoreID // ranges with a replica there take no puts (*DiskFullError)
+	ClockOff        []StoreID // their wall clocks are too far from the others': they lead no range until that is right
 	DriverAddress   string    // of the node that runs the placement driver
 	Keyspaces       uint64
 	WantedReplicas  uint64
@@ -220,10 +223,20 @@ func (db *DB) Nodes(ctx context.Context) ([]NodeInfo, error) {
 			GossipAddress: n.GossipAddress, Version: n.Version, State: n.State, Replicas: n.Replicas, Leases: n.Leases,
 			CapacityBytes: n.CapacityBytes, AvailableBytes: n.AvailableBytes, UsedBytes: n.UsedBytes,
 			NearlyFull:     n.NearlyFull,
+			ClockOff:       n.ClockOff,
+			ClockOffset:    time.Duration(n.ClockOffsetUs) * time.Microsecond,
 			SinceHeartbeat: time.Duration(n.SinceHeartbeatMs) * time.Millisecond,
 		})
 	}
 	return out, nil
+}
+
+func storeIDs(raw []uint64) []StoreID {
+	var out []StoreID
+	for _, id := range raw {
+		out = append(out, StoreID(id))
+	}
+	return out
 }
 
 // Status asks a node for the state of the cluster.
@@ -236,13 +249,9 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, public(err, nil)
 	}
-	var full []StoreID
-	for _, id := range m.NearlyFull {
-		full = append(full, StoreID(id))
-	}
 	return Status{
-		NearlyFull: full,
-		ClusterID:  m.ClusterId, NodeID: m.NodeId, Store: StoreID(m.StoreId), Version: m.Version, Ranges: m.Ranges,
+		NearlyFull: storeIDs(m.NearlyFull), ClockOff: storeIDs(m.ClockOff),
+		ClusterID: m.ClusterId, NodeID: m.NodeId, Store: StoreID(m.StoreId), Version: m.Version, Ranges: m.Ranges,
 		UnderReplicated: m.Underreplicated, Unavailable: m.Unavailable, LiveNodes: m.LiveNodes, DeadNodes: m.DeadNodes, SuspectNodes: m.SuspectNodes,
 		DriverAddress: m.DriverAddress, Keyspaces: m.Keyspaces, WantedReplicas: m.WantedReplicas,
 	}, nil

@@ -77,6 +77,8 @@ type member struct {
 	at     int // index of the store, -1 if unknown
 	state  Liveness
 	ready  bool // up and caught up
+	kept   bool // the leaseholder does not let it go
+	leads  bool // may lead: ready, and the store's clock is right
 	leader bool
 }
 
@@ -141,6 +143,8 @@ func (p *planner) member(r *RangeView, rep topology.Replica) member {
 		m.state = p.stores[m.at].State
 	}
 	m.ready = m.state == Up && (m.leader || p.caughtUp(r, rep.ID))
+	m.kept = m.state != Dead && slices.Contains(r.Kept, rep.ID)
+	m.leads = m.ready && !p.stores[m.at].ClockOff
 	return m
 }
 
@@ -381,7 +385,7 @@ func (p *planner) fullest(c *care, orLeader bool) int {
 	}
 	for i := range c.voters {
 		m := &c.voters[i]
-		if m.at < 0 || (m.leader && !orLeader) {
+		if m.at < 0 || m.kept || (m.leader && !orLeader) {
 			continue
 		}
 		if best < 0 || better(m, &c.voters[best]) {
@@ -395,10 +399,18 @@ func (p *planner) fullest(c *care, orLeader bool) int {
 // that would no longer help.
 func (p *planner) finishMove(c *care) {
 	ready, _ := c.ready()
-	if len(ready) == 0 || c.victim < 0 {
+	if len(ready) == 0 {
 		return
 	}
-	l, v := ready[0], c.voters[c.victim]
+	l := ready[0]
+	if c.victim < 0 {
+		if !l.kept {
+			p.add(l.at, -1)
+			p.emit(c, removeReplica(l.ID), fmt.Sprintf("no voter can make room for it on store %s", l.Store))
+		}
+		return
+	}
+	v := c.voters[c.victim]
 	// foresee has taken the victim off its store's count already; l is in its store's.
 	if p.stores[v.at].replicas+1 < p.stores[l.at].replicas {
 		p.add(v.at, 1)
@@ -417,7 +429,7 @@ func (p *planner) finishMove(c *care) {
 func (p *planner) handOver(c *care, reason string) {
 	best := -1
 	for _, m := range c.voters {
-		if m.ready && !m.leader && (best < 0 || p.stores[m.at].leases < p.stores[best].leases) {
+		if m.leads && !m.leader && (best < 0 || p.stores[m.at].leases < p.stores[best].leases) {
 			best = m.at
 		}
 	}

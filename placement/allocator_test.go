@@ -274,3 +274,29 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// A store whose clock is off is given no lease, and no plan waits for it.
+func TestNoLeaseForAStoreWhoseClockIsOff(t *testing.T) {
+	v := &View{Settled: true, Stores: []StoreView{{ID: 1}, {ID: 2, ClockOff: true}, {ID: 3}}}
+	for i := range 6 {
+		d := &topology.Descriptor{ID: ids.RangeID(10 + i), Span: keys.Span{Start: []byte{byte(i)}, End: []byte{byte(i + 1)}}, NextReplica: 4}
+		r := RangeView{Desc: d, Leader: 1, Applied: 5}
+		for s := range 3 {
+			rep := topology.Replica{Store: ids.StoreID(s + 1), ID: ids.ReplicaID(s + 1), Role: topology.Voter}
+			d.Replicas = append(d.Replicas, rep)
+			r.Progress = append(r.Progress, Progress{Replica: rep.ID, Match: 5, Active: true})
+		}
+		v.Ranges = append(v.Ranges, r)
+	}
+	moved := 0
+	for _, op := range Plan(v, Limits{}) {
+		if to := op.GetTransfer().GetStoreId(); to == 2 {
+			t.Fatalf("%v", op)
+		} else if to == 3 {
+			moved++
+		}
+	}
+	if moved == 0 {
+		t.Fatal("no lease goes to the one other store that can lead")
+	}
+}

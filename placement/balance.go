@@ -69,7 +69,7 @@ func (p *planner) beginMove(up []int, need int, byStore [][]*care) bool {
 func (p *planner) pickMove(src, dst int, on []*care) *care {
 	var best *care
 	for _, c := range on {
-		if !c.free || len(c.learners) > 0 || len(c.voters) != c.wanted || !c.allReady() || !p.canHost(c, dst) {
+		if !c.free || len(c.learners) > 0 || len(c.voters) != c.wanted || !c.allReady() || c.keeps(src) || !p.canHost(c, dst) {
 			continue
 		}
 		if best == nil || p.cheaper(c, best, src) {
@@ -84,6 +84,11 @@ func (p *planner) cheaper(a, b *care, src int) bool {
 		return lb
 	}
 	return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(a.Desc.ID, b.Desc.ID)) < 0
+}
+
+// keeps says whether the range's voter on a store is not to be removed.
+func (c *care) keeps(src int) bool {
+	return slices.ContainsFunc(c.voters, func(m member) bool { return m.at == src && m.kept })
 }
 
 func (c *care) allReady() bool {
@@ -123,7 +128,7 @@ func (p *planner) upStores() []int {
 // may need a chain: a to b and b to c. Each chain is a shortest path from a store with many leases to one
 // with at least two fewer, over edges "leads a range that has a caught-up voter there".
 func (p *planner) balanceLeases() {
-	up := p.upStores()
+	up := slices.DeleteFunc(p.upStores(), func(i int) bool { return p.stores[i].ClockOff })
 	if len(up) < 2 {
 		return
 	}
@@ -159,7 +164,7 @@ func (p *planner) leaseGraph() *leaseGraph {
 			continue
 		}
 		for _, m := range c.voters {
-			if e := c.leader*n + m.at; m.ready && !m.leader && g.edge[e] == nil {
+			if e := c.leader*n + m.at; m.leads && !m.leader && g.edge[e] == nil {
 				g.edge[e] = c
 			}
 		}

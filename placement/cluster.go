@@ -52,8 +52,11 @@ type rangeState struct {
 	split    *locuspb.SplitWish // of the leader; nil: none
 	claimed  uint64             // the beat in which leader last claimed it
 
-	op             *inflight
-	failures       int // operators without effect, in a row
+	op       *inflight
+	failures int    // operators without effect, in a row
+	refused  string // why the last of them was refused, in its leaseholder's words
+	// kept are replicas whose removal was refused, until when no other attempt is made.
+	kept           map[ids.ReplicaID]time.Duration
 	heldUntil      time.Duration
 	leaseHeldUntil time.Duration
 }
@@ -81,7 +84,7 @@ func (c *cluster) observe(now time.Duration, n *node, req *locuspb.HeartbeatRequ
 	if req.Clock < n.clock && now-n.heard < suspectAfter {
 		return false
 	}
-	if describesOther(n.info, req.Node) || n.info.GetNearlyFull() != req.Node.NearlyFull {
+	if describesOther(n.info, req.Node) || n.info.GetNearlyFull() != req.Node.NearlyFull || n.info.GetClockOff() != req.Node.ClockOff {
 		c.version++
 	}
 	n.info, n.clock, n.heard, n.spoken, n.holding = req.Node, req.Clock, now, true, len(req.Holding)

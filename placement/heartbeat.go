@@ -30,6 +30,7 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 		d.cl.judge(now, d.since, &d.o)
 		d.review(now)
 	}
+	d.refuse(now, n, req.Refused)
 	d.spread(now)
 	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, req.Holding)}
 	d.addMap(now, resp, req.MapVersion)

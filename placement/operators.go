@@ -55,7 +55,7 @@ func (d *core) review(now time.Duration) {
 			continue
 		}
 		if err == nil {
-			r.failures, r.heldUntil = 0, 0
+			r.failures, r.heldUntil, r.refused = 0, 0, ""
 		}
 		r.op = nil
 		delete(d.running, id)
@@ -63,6 +63,54 @@ func (d *core) review(now time.Duration) {
 			d.effect(func() { f.done(err) })
 		}
 	}
+}
+
+// refuse ends the operators that a store has refused to execute for the range as it still is; they are planned again later,
+// if they are still wanted. What a user asked for goes on being tried until it is due.
+func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOperator) {
+	for _, m := range refused {
+		r := d.cl.ranges[ids.RangeID(m.RangeId)]
+		if r == nil || r.op == nil {
+			continue
+		}
+		f := r.op
+		if f.leader != n.id || !f.sent || f.done != nil || f.op.ConfEpoch != m.ConfEpoch || f.op.BoundsEpoch != m.BoundsEpoch {
+			continue
+		}
+		r.op = nil
+		delete(d.running, r.id)
+		r.keep(now, f.op)
+		r.failures++
+		r.heldUntil = now + min(backoff(r.failures), maxRefusal)
+		err := api.FromProto(m.Error)
+		if err == nil || err.Error() == r.refused {
+			continue
+		}
+		r.refused = err.Error()
+		if d.o.OnRefused != nil {
+			d.effect(func() { d.o.OnRefused(f.op, err) })
+		}
+	}
+}
+
+// keep notes the replicas that an operator was to remove.
+func (r *rangeState) keep(now time.Duration, op *locuspb.Operator) {
+	removed := op.GetReplace().GetRemove()
+	if m := op.GetRemove(); m != nil {
+		removed = []uint64{m.ReplicaId}
+	}
+	for _, id := range removed {
+		if r.kept == nil {
+			r.kept = make(map[ids.ReplicaID]time.Duration)
+		}
+		r.kept[ids.ReplicaID(id)] = now + keptFor
+	}
+}
+
+// keeps lists the replicas that are not to be removed now, and forgets the others.
+func (r *rangeState) keeps(now time.Duration) []ids.ReplicaID {
+	maps.DeleteFunc(r.kept, func(_ ids.ReplicaID, until time.Duration) bool { return now >= until })
+	return slices.Sorted(maps.Keys(r.kept))
 }
 
 // overtaken says whether the step that moved the epoch was the operator's own, for those who wait for it.
@@ -115,7 +163,7 @@ func (d *core) view(now time.Duration) *View {
 		n := d.cl.nodes[id]
 		v.Stores = append(v.Stores, StoreView{
 			ID: id, State: n.state, Capacity: n.info.CapacityBytes, Available: n.info.AvailableBytes, NearlyFull: n.info.NearlyFull,
-			Requests: n.info.Requests,
+			Requests: n.info.Requests, ClockOff: n.info.ClockOff,
 		})
 	}
 	v.Ranges = make([]RangeView, len(d.cl.order))
@@ -125,6 +173,7 @@ func (d *core) view(now time.Duration) *View {
 			Wanted: d.wanted(r.desc.Span.Start), Held: now < r.heldUntil, Split: d.splitWish(r),
 			// Moving the system range's lease moves the driver: not worth it for balance.
 			LeaseHeld: now < r.leaseHeldUntil || r.id == ids.SystemRange,
+			Kept:      r.keeps(now),
 		}
 		if r.op != nil {
 			v.Ranges[i].Pending = r.op.op

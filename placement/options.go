@@ -71,6 +71,9 @@ type Options struct {
 	OnLost func(error)
 	// OnOperator, if set, is called with each operator when it is planned. It must not change it.
 	OnOperator func(*locuspb.Operator)
+	// OnRefused, if set, is called when a range's leaseholder refuses what was planned, and says why: once for each reason
+	// in a row. It must not change the operator.
+	OnRefused func(op *locuspb.Operator, reason error)
 }
 
 // Validate says what is missing or contradictory.
@@ -116,4 +119,6 @@ const (
 	maxReplicas = 7
 	maxGone     = 64 // gone replicas named in one answer
 	maxBackoff  = time.Minute
+	keptFor     = time.Minute      // a replica whose removal was refused is left where it is
+	maxRefusal  = 10 * time.Second // between attempts that a range refuses: what was in the way may be gone, or repair be due
 )

@@ -57,8 +57,15 @@ func (d *core) status() *locuspb.StatusResponse {
 		WantedReplicas: uint64(min(d.o.Limits.Replicas, len(d.cl.nodes)-d.cl.countNodes(Dead))),
 	}
 	for _, id := range d.cl.storeIDs() {
-		if n := d.cl.nodes[id]; n.info.NearlyFull && n.state != Dead {
+		n := d.cl.nodes[id]
+		if n.state == Dead {
+			continue
+		}
+		if n.info.NearlyFull {
 			s.NearlyFull = append(s.NearlyFull, uint64(id))
+		}
+		if n.info.ClockOff {
+			s.ClockOff = append(s.ClockOff, uint64(id))
 		}
 	}
 	for _, r := range t.list {

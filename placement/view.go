@@ -44,6 +44,8 @@ type StoreView struct {
 	Requests uint64
 	// NearlyFull: the store refuses new data, by its own word. It gets no new replicas.
 	NearlyFull bool
+	// ClockOff: the store leads nothing, by its own word, because its clock is off. It gets no leases.
+	ClockOff bool
 }
 
 // RangeView is one range, as its leader reported it.
@@ -61,6 +63,8 @@ type RangeView struct {
 	Pending *locuspb.Operator
 	// Held: an operator had no effect a moment ago; nothing is planned for now.
 	Held bool
+	// Kept are replicas whose removal the leaseholder refused a moment ago: others go in their place. A dead one is not kept.
+	Kept []ids.ReplicaID
 	// LeaseHeld: the lease moved a moment ago; it is not moved again merely for balance.
 	LeaseHeld bool
 }

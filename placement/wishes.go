@@ -122,8 +122,12 @@ func (d *core) mayTransfer(r *rangeState, req *locuspb.TransferRangeRequest) err
 		return &api.InvalidArgumentError{Reason: fmt.Sprintf("range r%d is not known", req.RangeId)}
 	}
 	to := ids.StoreID(req.ToStore)
-	if n := d.cl.nodes[to]; n == nil || n.state != Up {
+	n := d.cl.nodes[to]
+	if n == nil || n.state != Up {
 		return &api.InvalidArgumentError{Reason: fmt.Sprintf("store %s is not up", to)}
+	}
+	if n.info.ClockOff {
+		return &api.InvalidArgumentError{Reason: fmt.Sprintf("the clock of store %s is off: it leads no range", to)}
 	}
 	if !slices.ContainsFunc(r.desc.Voters(), onStore(to)) {
 		return &api.InvalidArgumentError{Reason: fmt.Sprintf("store %s has no voter of range %s", to, r.id)}

@@ -49,6 +49,7 @@ func TestBadRequests(t *testing.T) {
 		f(r.Session)
 		return r
 	}
+	c.tick(20) // quiet: nothing moves by itself
 	now := n.clock.Now()
 	cases := []struct {
 		name string
@@ -101,7 +102,6 @@ func TestBadRequests(t *testing.T) {
 		{"negative staleness", consistency(2, 0, -1), is[*api.InvalidArgumentError]},
 		{"unknown consistency", consistency(77, 0, 0), is[*api.InvalidArgumentError]},
 	}
-	c.tick(20) // quiet: nothing moves by itself
 	before := n.replica(testRange).snapshot().applied
 	sum, err := n.Digest(testRange)
 	c.must(err)
@@ -160,6 +160,7 @@ func TestBoundedStaleness(t *testing.T) {
 		t.Fatalf("the leaseholder: %q, %v", p.value(), p.err())
 	}
 	c.tick(2)
+	r.GetConsistency().MaxStalenessMs += 200
 	if p := c.do(follower, testRange, r); p.err() != nil || p.value() != "1" {
 		t.Fatalf("the follower, once it has heard: %q, %v", p.value(), p.err())
 	}

@@ -30,10 +30,10 @@
 //	             readers (QueueRead): engine at the range's visible sequence
 //
 // Start reading at sequencer.go, then driver.go, logwriter.go and apply.go; then split.go, snapshot.go with
-// ingest.go, checkpoint.go with recover.go, and destroy.go.
+// ingest.go, checkpoint.go with recover.go, and destroy.go; clocks.go for whose time counts.
 //
 // # Locks
 //
 // Order: Store.mu, then Replica.mu, then holds.mu or history.mu. sequencer.mu, inbox, logWriter.mu and applier.mu
-// are leaves: nothing is locked under them but a queue's own lock.
+// are leaves: nothing is locked under them but a queue's own lock; clockWatch.mu is one but for the clock's.
 package raftstore

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -146,6 +147,9 @@ func (r *Replica) input(in *raftInput) {
 func (r *Replica) step(m *raftpb.Message) {
 	if asksForVote(m) && r.bound() {
 		return
+	}
+	if m.GetType() == raftpb.MsgTimeoutNow && r.fenced(r.snapshot().desc) {
+		return // whoever hands over its lead tries another (rule C4)
 	}
 	err := r.raft.node.Step(m)
 	r.heard(m)
@@ -351,8 +355,12 @@ func (r *Replica) roleChanged() {
 		if !leads {
 			s.progress = nil
 		}
+		if !leads || began {
+			s.oldest = nil
+		}
 	})
 	if was || began {
+		r.raft.handOvers = 0
 		clear(r.raft.late)
 		r.raft.reads.fail(r.notLeaseholder())
 		r.seq.stop(term)
@@ -368,7 +376,7 @@ func (r *Replica) maybeTakeOffice() {
 	took := false
 	var term ids.Term
 	r.update(func(s *replicaState) {
-		if s.isLeader && !s.leaseholder && !s.gone && s.applied.Term == s.term {
+		if s.isLeader && !s.leaseholder && !s.gone && s.applied.Term == s.term && !r.fenced(s.desc) {
 			s.leaseholder, took, term = true, true, s.term
 		}
 	})
@@ -441,6 +449,8 @@ func (r *Replica) envelope(s *replicaState, m *raftpb.Message, to ids.StoreID) *
 		switch m.GetType() {
 		case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
 			e.Span = api.SpanToProto(s.desc.Span)
+		case raftpb.MsgHeartbeatResp:
+			e.Oldest = uint64(r.oldestHere())
 		}
 	}
 	return e
@@ -467,6 +477,8 @@ func (r *Replica) tick() {
 		s.transferring = st.LeadTransferee != 0
 		s.lastIndex = r.raft.lastAppended
 	})
+	r.giveUpLead()
+	r.maybeTakeOffice()
 	if st.LeadTransferee == 0 {
 		r.seq.schedule()
 	}
@@ -518,21 +530,24 @@ func (r *Replica) leaveJoint() {
 	})
 }
 
-// handOver transfers the lead to the replica that stays and has the longest log.
+// handOver transfers the lead to the replica that stays and has the longest log, or, if that did not take it, to the next.
 func (r *Replica) handOver(s *replicaState) {
 	if r.raft.node.BasicStatus().LeadTransferee != 0 {
 		return
 	}
-	var to ReplicaProgress
+	var to []ReplicaProgress
 	for _, p := range s.progress {
 		rep, _ := s.desc.Replica(p.Replica)
-		if (rep.Role == topology.Voter || rep.Role == topology.VoterIncoming) && p.Active && !p.Snapshotting && p.Match >= to.Match {
-			to = p
+		if (rep.Role == topology.Voter || rep.Role == topology.VoterIncoming) && p.Active && !p.Snapshotting && p.Replica != r.self {
+			to = append(to, p)
 		}
 	}
-	if to.Replica != 0 {
-		r.transfer(to.Replica)
+	if len(to) == 0 {
+		return
 	}
+	slices.SortStableFunc(to, func(a, b ReplicaProgress) int { return cmp.Compare(b.Match, a.Match) })
+	r.transfer(to[r.raft.handOvers%len(to)].Replica)
+	r.raft.handOvers++
 }
 
 // closeQuiet closes the present of a range that has gone quiet, once, so that snapshots of idle data cost

@@ -371,10 +371,11 @@ func (c *testCluster) tick(times int, stores ...ids.StoreID) {
 	}
 }
 
-// elapse moves all monotonic clocks, and nothing else.
+// elapse moves all clocks, and nothing else.
 func (c *testCluster) elapse(d time.Duration) {
 	for _, n := range c.nodes {
 		n.mono += d
+		n.wall = n.wall.Add(d)
 	}
 }
 
@@ -492,6 +493,9 @@ func (c *testCluster) addVoter(id ids.RangeID, store ids.StoreID) ids.ReplicaID 
 
 func (c *testCluster) replace(id ids.RangeID, promote, remove []uint64) error {
 	c.t.Helper()
+	if len(remove) > 0 {
+		c.tellOldest(id)
+	}
 	n, op := c.operator(id)
 	op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Promote: promote, Remove: remove}}
 	err := c.operate(n, op)
@@ -504,8 +508,25 @@ func (c *testCluster) replace(id ids.RangeID, promote, remove []uint64) error {
 	return err
 }
 
+// tellOldest lets followers tell their leader how far back they can be read, without which none is removed (rule C9).
+func (c *testCluster) tellOldest(id ids.RangeID) {
+	c.t.Helper()
+	lead := c.leaseholder(id).replica(id)
+	for _, n := range c.nodes {
+		if n.Store == nil {
+			continue
+		}
+		if r := n.replica(id); r != nil && r != lead && r.snapshot().desc != nil {
+			lead.update(func(st *replicaState) {
+				st.noteOldest(&locuspb.RaftEnvelope{FromReplica: uint64(r.self), Oldest: uint64(r.oldestHere())})
+			})
+		}
+	}
+}
+
 func (c *testCluster) removeOn(id ids.RangeID, store ids.StoreID) {
 	c.t.Helper()
+	c.tellOldest(id)
 	n, op := c.operator(id)
 	rep, ok := c.info(id, n.id).Descriptor.On(store)
 	if !ok {

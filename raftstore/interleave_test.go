@@ -30,6 +30,7 @@ func TestA2AChangeIsBuiltFromTheNewestDescriptor(t *testing.T) {
 	var between func()
 	c := newTestCluster(t, 3, func(o *Options) { o.Executor = yielding{o.Executor.(*stepper), &between} })
 	c.awaitLead(testRange)
+	c.tellOldest(testRange)
 	lead, op := c.operator(testRange)
 	before := c.info(testRange, lead.id).Descriptor
 	var remove uint64

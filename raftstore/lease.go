@@ -134,8 +134,8 @@ func asksForVote(m *raftpb.Message) bool {
 const campaignTransfer = "CampaignTransfer"
 
 // mayTick says whether Raft's clock may go on. A follower's may not where it could end in a campaign and the replica is
-// still bound: ticks can come faster than time passes, when many have waited in a queue.
+// fenced, or still bound: ticks can come faster than time passes, when many have waited in a queue.
 func (r *Replica) mayTick() bool {
 	r.raft.unheard++
-	return r.raft.unheard < r.store.opts.ElectionTicks || r.raft.node.BasicStatus().RaftState == raft.StateLeader || !r.bound()
+	return r.raft.unheard < r.store.opts.ElectionTicks || r.raft.node.BasicStatus().RaftState == raft.StateLeader || !(r.bound() || r.fenced(r.snapshot().desc))
 }

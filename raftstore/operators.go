@@ -29,7 +29,7 @@ func (s *Store) RunOperator(op *locuspb.Operator, done func(error)) {
 		return
 	}
 	r.seq.submit(&command{
-		change: &descriptorChange{epoch: topology.Epoch{Conf: op.ConfEpoch, Bounds: op.BoundsEpoch}, build: keeping(r.self, build)},
+		change: &descriptorChange{epoch: topology.Epoch{Conf: op.ConfEpoch, Bounds: op.BoundsEpoch}, build: r.keepingHistory(keeping(r.self, build))},
 		done:   func(resp *locuspb.Response) { done(api.FromProto(resp.Error)) },
 	})
 }

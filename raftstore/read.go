@@ -135,6 +135,10 @@ func (r *Replica) read(req *locuspb.Request, done func(*locuspb.Response)) {
 			return
 		}
 		closed := r.snapshot().applied.Closed
+		if !r.store.clock.Anchored() {
+			fail(&api.RetryError{Reason: "the store has just started and waits for others to confirm its clock"})
+			return
+		}
 		least := max(r.store.clock.Now().AddMillis(-c.MaxStalenessMs), hlc.Timestamp(req.Token))
 		// What is closed here may be too old; then the leaseholder closes as much as was asked for.
 		r.whenClosed(least, func(err error) {

@@ -68,7 +68,11 @@ func Open(o Options) (*Store, error) {
 	if err := s.findDormant(); err != nil {
 		return nil, err
 	}
-	for _, r := range s.allReplicas() {
+	all := s.allReplicas()
+	s.notePeers(all)
+	s.clocks.mu.confirmed = !s.clock.Steady()
+	s.judgeOwnClock()
+	for _, r := range all {
 		s.startOpened(r)
 	}
 	for _, w := range wipes {

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/topology"
@@ -86,6 +87,8 @@ type replicaState struct {
 	// progress is the leader's view of the followers, refreshed on ticks.
 	progress  []ReplicaProgress
 	lastIndex ids.Index
+	// oldest is what followers have told this leader of how far back they can be read (see reach.go).
+	oldest map[ids.ReplicaID]hlc.Timestamp
 }
 
 func newReplica(s *Store, id ids.RangeID, self ids.ReplicaID) *Replica {
@@ -127,7 +130,7 @@ func (r *Replica) notLeaseholder() error {
 	s := r.snapshot()
 	e := &api.NotLeaseholderError{Range: r.id}
 	if s.desc != nil {
-		if lead, ok := s.desc.Replica(s.leader); ok && !(s.isLeader && !s.leaseholder) {
+		if lead, ok := s.desc.Replica(s.leader); ok && !(s.isLeader && (!s.leaseholder || r.fenced(s.desc))) {
 			e.Leaseholder = lead.Store
 		}
 		e.Routes = []api.Route{s.route()}
@@ -249,9 +252,11 @@ type raftState struct {
 	// long none is put off.
 	late        map[uint64]*raftpb.Message
 	promptTicks int
-	leaving     bool // a command to leave the joint configuration is under way
-	campaigns   int
-	stopped     bool
+	// handOvers counts attempts to hand over the lead in this term.
+	handOvers int
+	leaving   bool // a command to leave the joint configuration is under way
+	campaigns int
+	stopped   bool
 }
 
 // maxInbox bounds the Raft messages that wait for a replica; more are dropped, as a network may drop them.
@@ -303,7 +308,7 @@ func (r *Replica) campaign() {
 		return
 	}
 	r.raft.campaigns--
-	if r.bound() && !r.alone() {
+	if (r.bound() && !r.alone()) || r.fenced(r.snapshot().desc) {
 		return
 	}
 	if err := r.raft.node.Campaign(); err != nil {

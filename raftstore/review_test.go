@@ -92,6 +92,7 @@ func TestChangesThatRaftWouldMakeJoint(t *testing.T) {
 	c.removeOn(testRange, 4)
 	learner := c.addLearner(testRange, 4)
 	voter, _ := c.info(testRange, 1).Descriptor.On(3)
+	c.tellOldest(testRange)
 	n, op := c.operator(testRange)
 	op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Remove: []uint64{uint64(voter.ID), uint64(learner)}}}
 	n.RunOperator(op, func(error) {})
@@ -376,12 +377,13 @@ func TestScanOfManyExpiries(t *testing.T) {
 // TestOutgoingLeaderHandsOver: a leader that its joint configuration will remove hands over before that is left: its
 // last words might be lost, and with them the vote that others need.
 func TestOutgoingLeaderHandsOver(t *testing.T) {
-	c := newTestCluster(t, 3)
+	c := newTestCluster(t, 3, func(o *Options) { o.Retention = time.Second })
 	c.removeOn(testRange, 3)
 	c.tick(20)
 	learner := c.addLearner(testRange, 3)
 	first, _ := c.info(testRange, 1).Descriptor.On(1)
 	c.elect(testRange, 2)
+	c.tellOldest(testRange)
 	n, op := c.operator(testRange)
 	op.Step = &locuspb.Operator_Replace{Replace: &locuspb.ReplaceVoters{Promote: []uint64{uint64(learner)}, Remove: []uint64{uint64(first.ID)}}}
 	c.must(c.operate(n, op))

@@ -369,7 +369,6 @@ func TestC8TheRetentionWindow(t *testing.T) {
 	var at []hlc.Timestamp
 	for i := range 60 {
 		at = append(at, c.ok(testRange, put("x", fmt.Sprint(i))).ts())
-		c.pass(time.Second)
 		c.tick(10)
 	}
 	c.healthy()
@@ -397,7 +396,6 @@ func TestC8TheRetentionWindow(t *testing.T) {
 	c.settle()
 	for i := range 40 {
 		c.ok(testRange, put("x", fmt.Sprint(100+i)))
-		c.pass(time.Second)
 		c.tick(10)
 	}
 	c.healthy()

@@ -108,9 +108,10 @@ func newSequencer(r *Replica) *sequencer {
 // submit queues a command, or refuses it.
 func (q *sequencer) submit(c *command) {
 	limits := &q.r.store.opts
+	fenced := q.r.fenced(q.r.snapshot().desc)
 	q.mu.Lock()
 	switch {
-	case !q.mu.open:
+	case !q.mu.open || fenced:
 		q.mu.Unlock()
 		c.fail(q.r.notLeaseholder())
 		return
@@ -153,6 +154,7 @@ func (q *sequencer) step() {
 	if q.sessions == nil {
 		q.r.thaw(q.resumeAt)
 	}
+	q.r.store.noticeStep()
 	v, desc, ok := q.begin()
 	if !ok {
 		return
@@ -180,7 +182,7 @@ func (q *sequencer) begin() (*view, *topology.Descriptor, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := &r.mu.state
-	if s.term != q.term || !s.leaseholder || s.frozen || s.transferring || s.ingesting || s.gone {
+	if s.term != q.term || !s.leaseholder || s.frozen || s.transferring || s.ingesting || s.gone || r.fenced(s.desc) {
 		return nil, nil, false
 	}
 	if s.applied.Index < q.resumeAt {
@@ -386,15 +388,28 @@ func (q *sequencer) stop(term ids.Term) {
 		q.term = 0
 		q.mu.Lock()
 		q.mu.open = false
-		waiting := q.mu.waiting
-		q.mu.waiting, q.mu.bytes = nil, 0
 		q.mu.Unlock()
 		q.giveUp(&api.RetryError{Reason: "leader changed"})
-		err := q.r.notLeaseholder()
-		for _, c := range waiting {
-			c.fail(err)
-		}
+		q.sendAway()
 	})
+}
+
+// refuse answers everything that waits with where to go, in office: the store's clock is off, and nothing is evaluated.
+// What is in flight goes on.
+func (q *sequencer) refuse() { q.queue.Post(q.sendAway) }
+
+func (q *sequencer) sendAway() {
+	q.mu.Lock()
+	waiting := q.mu.waiting
+	q.mu.waiting, q.mu.bytes = nil, 0
+	q.mu.Unlock()
+	if len(waiting) == 0 {
+		return
+	}
+	err := q.r.notLeaseholder()
+	for _, c := range waiting {
+		c.fail(err)
+	}
 }
 
 // reset follows a proposal that was dropped or refused: what was evaluated on top of it is given up, and

@@ -39,6 +39,7 @@ type Store struct {
 	// incarnation names this process to other stores; never 0.
 	incarnation uint64
 	lives       quiescence
+	clocks      clockWatch
 
 	applier   *applier
 	logWriter *logWriter
@@ -229,7 +230,9 @@ func (s *Store) Tick() {
 		return
 	}
 	s.ticks++
-	for _, r := range s.rest(s.allReplicas()) {
+	all := s.allReplicas()
+	s.watchClock(all)
+	for _, r := range s.rest(all) {
 		r.post(raftInput{tick: true})
 	}
 	if s.ticks%housekeepingTicks == 0 {
@@ -242,8 +245,9 @@ const housekeepingTicks = 10
 
 // housekeeping is done now and then: garbage collection, checkpoints, the mark at the end of an idle log.
 func (s *Store) housekeeping() {
-	now := s.clock.Wall()
-	s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
+	if now := s.clock.Wall(); s.clock.Anchored() {
+		s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
+	}
 	s.engine.SetDiscard(s.holds.advance())
 	s.checkpointDue()
 	s.logWriter.run(func() {
@@ -390,6 +394,9 @@ func (r *Replica) clockAt(req *locuspb.Request, reply func(*locuspb.Response)) {
 		if err == nil {
 			err = r.servable(&st, req.BoundsEpoch)
 		}
+		if err == nil && r.fenced(st.desc) {
+			err = r.notLeaseholder()
+		}
 		if err != nil {
 			reply(&locuspb.Response{Error: api.ToProto(err)})
 			return
@@ -510,6 +517,10 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 	now := s.opts.Monotonic()
 	s.lives.hear(from, 0, now)
 	for _, env := range envs {
+		if env.Probe != nil {
+			s.heardProbe(from, env.Probe)
+			continue
+		}
 		if env.Incarnation != 0 {
 			s.lives.hear(from, env.Incarnation, now)
 			if env.RangeId == 0 {
@@ -536,6 +547,9 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			continue
 		}
 		s.checkSender(r, env)
+		if env.Oldest != 0 {
+			r.update(func(st *replicaState) { st.noteOldest(env) })
+		}
 		in := raftInput{message: m}
 		if env.Quiet && m.GetType() == raftpb.MsgHeartbeat {
 			in.voucher, in.incarnation = from, env.Incarnation

@@ -31,7 +31,7 @@ func (n *Node) assemble(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.clock = hlc.NewClock(time.Now, n.o.MaxClockOffset)
+	n.clock = hlc.NewSteadyClock(time.Now, boottime.Now, n.o.MaxClockOffset)
 	n.pool = rpc.NewPool(append(n.o.dialOptions(creds), rpc.Identify(n.ident.ClusterID)...)...)
 	n.peers = &peers{self: n.ident.StoreID, clock: n.clock, pool: n.pool, cmap: n.cmap, local: n, hint: n.gossipAddressOf}
 	n.raft = transport.New(transport.Options{
@@ -156,6 +156,10 @@ func (n *Node) self() *locuspb.NodeInfo {
 	info.CapacityBytes, info.AvailableBytes, info.UsedBytes = d.capacity, d.available, n.usedBytes()
 	info.MinFreeBytes, info.NearlyFull = d.limit, d.full
 	info.Requests = n.loads.requests()
+	if n.store != nil {
+		c := n.store.ClockState()
+		info.ClockOff, info.ClockOffsetUs = c.Off, c.Ahead.Microseconds()
+	}
 	return info
 }
 

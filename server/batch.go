@@ -212,7 +212,7 @@ func (b *batchStream) send(ctx context.Context) error {
 			if len(responses) == 0 {
 				break
 			}
-			err := b.stream.Send(&locuspb.BatchResponse{Clock: uint64(b.clock.Now()), Responses: responses})
+			err := b.stream.Send(&locuspb.BatchResponse{Clock: uint64(b.clock.Hint()), Responses: responses})
 			b.requests.Release(int64(len(responses)))
 			b.bytes.Release(weight)
 			if err != nil {

@@ -41,7 +41,7 @@ func (s *locusService) Run(req *locuspb.RunRequest, stream grpc.ServerStreamingS
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return stream.Send(&locuspb.RunResponse{Clock: uint64(s.n.clock.Now()), Error: api.ToProto(err)})
+	return stream.Send(&locuspb.RunResponse{Clock: uint64(s.n.clock.Hint()), Error: api.ToProto(err)})
 }
 
 // Routes answers from this node's map, which heartbeats keep fresh, and asks the driver only while it has
@@ -57,13 +57,13 @@ func (s *locusService) Routes(ctx context.Context, req *locuspb.RoutesRequest) (
 		s.n.reporter.refresh()
 	}
 	return &locuspb.RoutesResponse{
-		Routes: api.RoutesToProto(routes), Nodes: s.n.cmap.Nodes(), Clock: uint64(s.n.clock.Now()),
+		Routes: api.RoutesToProto(routes), Nodes: s.n.cmap.Nodes(), Clock: uint64(s.n.clock.Hint()),
 	}, nil
 }
 
 func (s *locusService) LookupKeyspace(ctx context.Context, req *locuspb.LookupKeyspaceRequest) (*locuspb.LookupKeyspaceResponse, error) {
 	if k, ok := s.n.cmap.Keyspace(req.Name); ok {
-		return &locuspb.LookupKeyspaceResponse{Keyspace: k, Clock: uint64(s.n.clock.Now())}, nil
+		return &locuspb.LookupKeyspaceResponse{Keyspace: k, Clock: uint64(s.n.clock.Hint())}, nil
 	}
 	// Not here: perhaps not here yet.
 	return driverCall(ctx, s.n,
@@ -72,7 +72,7 @@ func (s *locusService) LookupKeyspace(ctx context.Context, req *locuspb.LookupKe
 			if err != nil {
 				return nil, err
 			}
-			return &locuspb.LookupKeyspaceResponse{Keyspace: k, Clock: uint64(s.n.clock.Now())}, nil
+			return &locuspb.LookupKeyspaceResponse{Keyspace: k, Clock: uint64(s.n.clock.Hint())}, nil
 		},
 		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.LookupKeyspaceResponse, error) {
 			return locuspb.NewLocusClient(conn).LookupKeyspace(ctx, req)

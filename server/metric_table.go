@@ -12,6 +12,7 @@ type sample struct {
 	store         raftstore.Metrics
 	transport     transport.Stats
 	clockRefusals uint64
+	clock         raftstore.ClockState
 	replicas      int
 	leases        int
 	leaderless    int
@@ -26,7 +27,7 @@ type sample struct {
 
 func takeSample(n *Node) *sample {
 	s := &sample{
-		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(),
+		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(), clock: n.store.ClockState(),
 		splitter: n.reporter.splitter.stats(), disk: *n.disk.state.Load(), diskRefusals: n.dispatcher.room.refused.Load(), requests: n.loads.requests(),
 		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "",
 	}
@@ -110,5 +111,7 @@ var metricTable = []struct {
 	{"locus_transport_snapshots_total", "Snapshots that arrived at their receivers.", counter, func(s *sample) float64 { return float64(s.transport.SnapshotsSent) }},
 	{"locus_transport_snapshots_failed_total", "Snapshots that did not arrive.", counter, func(s *sample) float64 { return float64(s.transport.SnapshotsFailed) }},
 	{"locus_transport_snapshots_in_transit", "Snapshots being sent.", gauge, func(s *sample) float64 { return float64(s.transport.SnapshotsInTransit) }},
+	{"locus_clock_offset_seconds", "How far this store's wall clock is ahead of the median of the stores it hears.", gauge, func(s *sample) float64 { return s.clock.Ahead.Seconds() }},
+	{"locus_clock_off", "1 if this store's wall clock is too far from the others', or confirmed by nobody: it leads nothing and proposes nothing.", gauge, func(s *sample) float64 { return flag(s.clock.Off) }},
 	{"locus_clock_refusals_total", "Frames whose sender's clock was too far ahead to be believed.", counter, func(s *sample) float64 { return float64(s.clockRefusals) }},
 }

@@ -64,7 +64,7 @@ func (s *nodeService) Join(ctx context.Context, req *locuspb.JoinRequest) (*locu
 		return nil, err
 	}
 	return &locuspb.JoinResponse{
-		ClusterId: resp.ClusterId, StoreId: resp.StoreId, Nodes: resp.Nodes, Clock: uint64(s.n.clock.Now()),
+		ClusterId: resp.ClusterId, StoreId: resp.StoreId, Nodes: resp.Nodes, Clock: uint64(s.n.clock.Hint()),
 	}, nil
 }
 
@@ -94,7 +94,7 @@ func (n *Node) isMember(req *locuspb.JoinRequest) bool {
 func (n *Node) welcome(req *locuspb.JoinRequest) *locuspb.JoinResponse {
 	n.cmap.Heard([]*locuspb.NodeInfo{n.self(), req.Node})
 	return &locuspb.JoinResponse{
-		ClusterId: n.ident.ClusterID, StoreId: req.Node.StoreId, Nodes: n.cmap.Nodes(), Clock: uint64(n.clock.Now()),
+		ClusterId: n.ident.ClusterID, StoreId: req.Node.StoreId, Nodes: n.cmap.Nodes(), Clock: uint64(n.clock.Hint()),
 	}
 }
 
@@ -106,7 +106,7 @@ func (s *nodeService) Heartbeat(ctx context.Context, req *locuspb.HeartbeatReque
 	if err != nil {
 		return nil, err
 	}
-	resp.Clock = uint64(s.n.clock.Now())
+	resp.Clock = uint64(s.n.clock.Hint())
 	return resp, nil
 }
 

@@ -104,6 +104,9 @@ func (o *office) open(number ids.Term) *term {
 	options.OnOperator = func(op *locuspb.Operator) {
 		o.log.Debug("operator planned", "range", op.RangeId, "reason", op.Reason)
 	}
+	options.OnRefused = func(op *locuspb.Operator, reason error) {
+		o.log.Info("operator refused; it is tried again later", "range", op.RangeId, "wanted", op.Reason, "why", reason)
+	}
 	options.OnLost = func(err error) {
 		o.log.Info("placement driver gave up", "term", number, "error", err)
 		o.mu.Lock()

@@ -120,7 +120,7 @@ func (p *peers) doRemote(ctx context.Context, conn grpc.ClientConnInterface, req
 		r.Id = uint64(i + 1)
 		place[r.Id] = i
 	}
-	if err := stream.Send(&locuspb.BatchRequest{Clock: uint64(p.clock.Now()), Requests: reqs}); err != nil {
+	if err := stream.Send(&locuspb.BatchRequest{Clock: uint64(p.clock.Hint()), Requests: reqs}); err != nil {
 		if _, rerr := stream.Recv(); rerr != nil {
 			err = rerr // has the reason; Send only knows io.EOF
 		}

@@ -46,6 +46,11 @@ type reporter struct {
 	wg        sync.WaitGroup
 	last      atomic.Int64 // time of the last answer, in nanoseconds since the Unix epoch; 0: none yet
 	running   sync.Map     // ids of ranges with an operator of ours under way
+
+	refusals struct {
+		sync.Mutex
+		waiting []*locuspb.RefusedOperator // for the next report
+	}
 }
 
 func newReporter() *reporter {
@@ -147,6 +152,7 @@ func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatReque
 			req.Leading = append(req.Leading, report)
 		}
 	}
+	req.Refused = r.takeRefusals()
 	// Last, so that two reports in a row are ordered by it.
 	req.Clock = uint64(r.clock.Now())
 	return req
@@ -207,9 +213,30 @@ func (r *reporter) operate(op *locuspb.Operator) {
 		r.running.Delete(op.RangeId)
 		if err != nil {
 			r.log.Debug("operator refused", "range", op.RangeId, "reason", op.Reason, "error", err)
+			r.refused(op, err)
 		}
 		r.refresh()
 	})
+}
+
+// refused keeps the reason for the driver, which plans something else or waits. Lost on its way, it shows in time anyway
+// that the operator had no effect.
+func (r *reporter) refused(op *locuspb.Operator, err error) {
+	r.refusals.Lock()
+	defer r.refusals.Unlock()
+	if len(r.refusals.waiting) < operatorsAtOnce {
+		r.refusals.waiting = append(r.refusals.waiting, &locuspb.RefusedOperator{
+			RangeId: op.RangeId, ConfEpoch: op.ConfEpoch, BoundsEpoch: op.BoundsEpoch, Error: api.ToProto(err),
+		})
+	}
+}
+
+func (r *reporter) takeRefusals() []*locuspb.RefusedOperator {
+	r.refusals.Lock()
+	defer r.refusals.Unlock()
+	out := r.refusals.waiting
+	r.refusals.waiting = nil
+	return out
 }
 
 // digestOf changes when something of the replicas changes that others route by.

@@ -62,7 +62,7 @@ func (r *rangeRunner) run(ctx context.Context, req *locuspb.RunRangeRequest) *lo
 	if err != nil {
 		resp = &locuspb.RunRangeResponse{Error: api.ToProto(err)}
 	}
-	resp.Clock = uint64(r.clock.Now())
+	resp.Clock = uint64(r.clock.Hint())
 	return resp
 }
 

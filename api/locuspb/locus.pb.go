@@ -2653,6 +2653,7 @@ type StatusResponse struct {
 	WantedReplicas  uint64                 `protobuf:"varint,12,opt,name=wanted_replicas,json=wantedReplicas,proto3" json:"wanted_replicas,omitempty"` // min(3, live stores)
 	SuspectNodes    uint64                 `protobuf:"varint,13,opt,name=suspect_nodes,json=suspectNodes,proto3" json:"suspect_nodes,omitempty"`       // silent for a while, and not yet dead
 	NearlyFull      []uint64               `protobuf:"varint,14,rep,packed,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`      // stores that are not dead and whose disks are nearly full
+	ClockOff        []uint64               `protobuf:"varint,15,rep,packed,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`            // stores that are not dead and whose clocks are off from the others'
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2781,6 +2782,13 @@ func (x *StatusResponse) GetSuspectNodes() uint64 {
 func (x *StatusResponse) GetNearlyFull() []uint64 {
 	if x != nil {
 		return x.NearlyFull
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetClockOff() []uint64 {
+	if x != nil {
+		return x.ClockOff
 	}
 	return nil
 }
@@ -3327,7 +3335,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x10ListNodesRequest\"=\n" +
 	"\x11ListNodesResponse\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\"\x0f\n" +
-	"\rStatusRequest\"\xd3\x03\n" +
+	"\rStatusRequest\"\xf0\x03\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3347,7 +3355,8 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x0fwanted_replicas\x18\f \x01(\x04R\x0ewantedReplicas\x12#\n" +
 	"\rsuspect_nodes\x18\r \x01(\x04R\fsuspectNodes\x12\x1f\n" +
 	"\vnearly_full\x18\x0e \x03(\x04R\n" +
-	"nearlyFull\"E\n" +
+	"nearlyFull\x12\x1b\n" +
+	"\tclock_off\x18\x0f \x03(\x04R\bclockOff\"E\n" +
 	"\x17RegisterFunctionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\"N\n" +

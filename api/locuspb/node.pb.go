@@ -112,7 +112,9 @@ type RaftEnvelope struct {
 	// of life.
 	Quiet bool `protobuf:"varint,10,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	// incarnation is from_store's process. With range_id 0 there is no message: the envelope is a sign of life.
-	Incarnation   uint64 `protobuf:"varint,11,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation   uint64      `protobuf:"varint,11,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Probe         *ClockProbe `protobuf:"bytes,12,opt,name=probe,proto3" json:"probe,omitempty"`    // with range_id 0: a question for the receiver's clock, or the answer to one
+	Oldest        uint64      `protobuf:"varint,13,opt,name=oldest,proto3" json:"oldest,omitempty"` // with a heartbeat's answer: the oldest timestamp that the sender's replica can be read at; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -224,6 +226,81 @@ func (x *RaftEnvelope) GetIncarnation() uint64 {
 	return 0
 }
 
+func (x *RaftEnvelope) GetProbe() *ClockProbe {
+	if x != nil {
+		return x.Probe
+	}
+	return nil
+}
+
+func (x *RaftEnvelope) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
+// ClockProbe measures another store's wall clock by a round trip: it comes back as it was sent, with the wall clock.
+type ClockProbe struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation   uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the process that asks
+	Asked         int64                  `protobuf:"varint,2,opt,name=asked,proto3" json:"asked,omitempty"`             // its monotonic clock, in nanoseconds
+	Wall          int64                  `protobuf:"varint,3,opt,name=wall,proto3" json:"wall,omitempty"`               // answers only: the wall clock of who was asked, in nanoseconds since the Unix epoch; 0: a question
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockProbe) Reset() {
+	*x = ClockProbe{}
+	mi := &file_locus_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockProbe) ProtoMessage() {}
+
+func (x *ClockProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockProbe.ProtoReflect.Descriptor instead.
+func (*ClockProbe) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClockProbe) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *ClockProbe) GetAsked() int64 {
+	if x != nil {
+		return x.Asked
+	}
+	return 0
+}
+
+func (x *ClockProbe) GetWall() int64 {
+	if x != nil {
+		return x.Wall
+	}
+	return 0
+}
+
 type RaftAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -232,7 +309,7 @@ type RaftAck struct {
 
 func (x *RaftAck) Reset() {
 	*x = RaftAck{}
-	mi := &file_locus_v1_node_proto_msgTypes[2]
+	mi := &file_locus_v1_node_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +321,7 @@ func (x *RaftAck) String() string {
 func (*RaftAck) ProtoMessage() {}
 
 func (x *RaftAck) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[2]
+	mi := &file_locus_v1_node_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +334,7 @@ func (x *RaftAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftAck.ProtoReflect.Descriptor instead.
 func (*RaftAck) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{3}
 }
 
 type SnapshotChunk struct {
@@ -273,7 +350,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_locus_v1_node_proto_msgTypes[3]
+	mi := &file_locus_v1_node_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +362,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[3]
+	mi := &file_locus_v1_node_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +375,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SnapshotChunk) GetHeader() *SnapshotHeader {
@@ -348,7 +425,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_locus_v1_node_proto_msgTypes[4]
+	mi := &file_locus_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +437,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[4]
+	mi := &file_locus_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +450,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotHeader) GetClusterId() string {
@@ -414,7 +491,7 @@ type SnapshotAck struct {
 
 func (x *SnapshotAck) Reset() {
 	*x = SnapshotAck{}
-	mi := &file_locus_v1_node_proto_msgTypes[5]
+	mi := &file_locus_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +503,7 @@ func (x *SnapshotAck) String() string {
 func (*SnapshotAck) ProtoMessage() {}
 
 func (x *SnapshotAck) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[5]
+	mi := &file_locus_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +516,7 @@ func (x *SnapshotAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotAck.ProtoReflect.Descriptor instead.
 func (*SnapshotAck) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotAck) GetAccepted() bool {
@@ -468,7 +545,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[6]
+	mi := &file_locus_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +557,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[6]
+	mi := &file_locus_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +570,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinRequest) GetClusterId() string {
@@ -536,7 +613,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[7]
+	mi := &file_locus_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +625,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[7]
+	mi := &file_locus_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +638,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -607,7 +684,7 @@ type RangeReport struct {
 
 func (x *RangeReport) Reset() {
 	*x = RangeReport{}
-	mi := &file_locus_v1_node_proto_msgTypes[8]
+	mi := &file_locus_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +696,7 @@ func (x *RangeReport) String() string {
 func (*RangeReport) ProtoMessage() {}
 
 func (x *RangeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[8]
+	mi := &file_locus_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +709,7 @@ func (x *RangeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeReport.ProtoReflect.Descriptor instead.
 func (*RangeReport) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RangeReport) GetDescriptor_() *RangeDescriptor {
@@ -696,7 +773,7 @@ type SplitWish struct {
 
 func (x *SplitWish) Reset() {
 	*x = SplitWish{}
-	mi := &file_locus_v1_node_proto_msgTypes[9]
+	mi := &file_locus_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +785,7 @@ func (x *SplitWish) String() string {
 func (*SplitWish) ProtoMessage() {}
 
 func (x *SplitWish) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[9]
+	mi := &file_locus_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +798,7 @@ func (x *SplitWish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitWish.ProtoReflect.Descriptor instead.
 func (*SplitWish) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SplitWish) GetKey() []byte {
@@ -756,7 +833,7 @@ type ReplicaProgress struct {
 
 func (x *ReplicaProgress) Reset() {
 	*x = ReplicaProgress{}
-	mi := &file_locus_v1_node_proto_msgTypes[10]
+	mi := &file_locus_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +845,7 @@ func (x *ReplicaProgress) String() string {
 func (*ReplicaProgress) ProtoMessage() {}
 
 func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[10]
+	mi := &file_locus_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +858,7 @@ func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaProgress.ProtoReflect.Descriptor instead.
 func (*ReplicaProgress) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReplicaProgress) GetReplicaId() uint64 {
@@ -812,13 +889,14 @@ type HeartbeatRequest struct {
 	Leading       []*RangeReport         `protobuf:"bytes,3,rep,name=leading,proto3" json:"leading,omitempty"`                          // ranges this store leads
 	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                  // ids of all ranges with a replica here
 	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"` // of the cluster map the store has
+	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                          // since the last report
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[11]
+	mi := &file_locus_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +908,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[11]
+	mi := &file_locus_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +921,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatRequest) GetNode() *NodeInfo {
@@ -881,6 +959,82 @@ func (x *HeartbeatRequest) GetMapVersion() uint64 {
 	return 0
 }
 
+func (x *HeartbeatRequest) GetRefused() []*RefusedOperator {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// RefusedOperator says why a range did not execute an operator.
+type RefusedOperator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	ConfEpoch     uint64                 `protobuf:"varint,2,opt,name=conf_epoch,json=confEpoch,proto3" json:"conf_epoch,omitempty"` // of the operator, like bounds_epoch
+	BoundsEpoch   uint64                 `protobuf:"varint,3,opt,name=bounds_epoch,json=boundsEpoch,proto3" json:"bounds_epoch,omitempty"`
+	Error         *Error                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedOperator) Reset() {
+	*x = RefusedOperator{}
+	mi := &file_locus_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedOperator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedOperator) ProtoMessage() {}
+
+func (x *RefusedOperator) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedOperator.ProtoReflect.Descriptor instead.
+func (*RefusedOperator) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RefusedOperator) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *RefusedOperator) GetConfEpoch() uint64 {
+	if x != nil {
+		return x.ConfEpoch
+	}
+	return 0
+}
+
+func (x *RefusedOperator) GetBoundsEpoch() uint64 {
+	if x != nil {
+		return x.BoundsEpoch
+	}
+	return 0
+}
+
+func (x *RefusedOperator) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 type HeartbeatResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clock         uint64                 `protobuf:"varint,1,opt,name=clock,proto3" json:"clock,omitempty"`
@@ -898,7 +1052,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[12]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1064,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[12]
+	mi := &file_locus_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1077,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HeartbeatResponse) GetClock() uint64 {
@@ -1001,7 +1155,7 @@ type GoneReplica struct {
 
 func (x *GoneReplica) Reset() {
 	*x = GoneReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1167,7 @@ func (x *GoneReplica) String() string {
 func (*GoneReplica) ProtoMessage() {}
 
 func (x *GoneReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1180,7 @@ func (x *GoneReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneReplica.ProtoReflect.Descriptor instead.
 func (*GoneReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GoneReplica) GetRangeId() uint64 {
@@ -1064,7 +1218,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1230,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1243,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Operator) GetRangeId() uint64 {
@@ -1215,7 +1369,7 @@ type AddLearner struct {
 
 func (x *AddLearner) Reset() {
 	*x = AddLearner{}
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1381,7 @@ func (x *AddLearner) String() string {
 func (*AddLearner) ProtoMessage() {}
 
 func (x *AddLearner) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1394,7 @@ func (x *AddLearner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
 func (*AddLearner) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddLearner) GetStoreId() uint64 {
@@ -1261,7 +1415,7 @@ type ReplaceVoters struct {
 
 func (x *ReplaceVoters) Reset() {
 	*x = ReplaceVoters{}
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1427,7 @@ func (x *ReplaceVoters) String() string {
 func (*ReplaceVoters) ProtoMessage() {}
 
 func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1440,7 @@ func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceVoters.ProtoReflect.Descriptor instead.
 func (*ReplaceVoters) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplaceVoters) GetPromote() []uint64 {
@@ -1312,7 +1466,7 @@ type TransferLease struct {
 
 func (x *TransferLease) Reset() {
 	*x = TransferLease{}
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1478,7 @@ func (x *TransferLease) String() string {
 func (*TransferLease) ProtoMessage() {}
 
 func (x *TransferLease) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1491,7 @@ func (x *TransferLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLease.ProtoReflect.Descriptor instead.
 func (*TransferLease) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TransferLease) GetStoreId() uint64 {
@@ -1356,7 +1510,7 @@ type RemoveReplica struct {
 
 func (x *RemoveReplica) Reset() {
 	*x = RemoveReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1522,7 @@ func (x *RemoveReplica) String() string {
 func (*RemoveReplica) ProtoMessage() {}
 
 func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1535,7 @@ func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReplica.ProtoReflect.Descriptor instead.
 func (*RemoveReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RemoveReplica) GetReplicaId() uint64 {
@@ -1401,7 +1555,7 @@ type SplitAt struct {
 
 func (x *SplitAt) Reset() {
 	*x = SplitAt{}
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1567,7 @@ func (x *SplitAt) String() string {
 func (*SplitAt) ProtoMessage() {}
 
 func (x *SplitAt) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1580,7 @@ func (x *SplitAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitAt.ProtoReflect.Descriptor instead.
 func (*SplitAt) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SplitAt) GetKey() []byte {
@@ -1464,7 +1618,7 @@ type RunRangeRequest struct {
 
 func (x *RunRangeRequest) Reset() {
 	*x = RunRangeRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1630,7 @@ func (x *RunRangeRequest) String() string {
 func (*RunRangeRequest) ProtoMessage() {}
 
 func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1643,7 @@ func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeRequest.ProtoReflect.Descriptor instead.
 func (*RunRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RunRangeRequest) GetFunction() string {
@@ -1586,7 +1740,7 @@ type RunRangeResponse struct {
 
 func (x *RunRangeResponse) Reset() {
 	*x = RunRangeResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1752,7 @@ func (x *RunRangeResponse) String() string {
 func (*RunRangeResponse) ProtoMessage() {}
 
 func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1765,7 @@ func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeResponse.ProtoReflect.Descriptor instead.
 func (*RunRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RunRangeResponse) GetError() *Error {
@@ -1686,7 +1840,7 @@ type AllocateIDsRequest struct {
 
 func (x *AllocateIDsRequest) Reset() {
 	*x = AllocateIDsRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1852,7 @@ func (x *AllocateIDsRequest) String() string {
 func (*AllocateIDsRequest) ProtoMessage() {}
 
 func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1865,7 @@ func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsRequest.ProtoReflect.Descriptor instead.
 func (*AllocateIDsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AllocateIDsRequest) GetCount() uint64 {
@@ -1730,7 +1884,7 @@ type AllocateIDsResponse struct {
 
 func (x *AllocateIDsResponse) Reset() {
 	*x = AllocateIDsResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[23]
+	mi := &file_locus_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1896,7 @@ func (x *AllocateIDsResponse) String() string {
 func (*AllocateIDsResponse) ProtoMessage() {}
 
 func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[23]
+	mi := &file_locus_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1909,7 @@ func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsResponse.ProtoReflect.Descriptor instead.
 func (*AllocateIDsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AllocateIDsResponse) GetFirst() uint64 {
@@ -1777,7 +1931,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"from_store\x18\x02 \x01(\x04R\tfromStore\x12\x19\n" +
 	"\bto_store\x18\x03 \x01(\x04R\atoStore\x12\x14\n" +
 	"\x05clock\x18\x04 \x01(\x04R\x05clock\x124\n" +
-	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\xce\x02\n" +
+	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\x92\x03\n" +
 	"\fRaftEnvelope\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12!\n" +
 	"\ffrom_replica\x18\x02 \x01(\x04R\vfromReplica\x12\x1d\n" +
@@ -1793,7 +1947,14 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"conf_epoch\x18\t \x01(\x04R\tconfEpoch\x12\x14\n" +
 	"\x05quiet\x18\n" +
 	" \x01(\bR\x05quiet\x12 \n" +
-	"\vincarnation\x18\v \x01(\x04R\vincarnation\"\t\n" +
+	"\vincarnation\x18\v \x01(\x04R\vincarnation\x12*\n" +
+	"\x05probe\x18\f \x01(\v2\x14.locus.v1.ClockProbeR\x05probe\x12\x16\n" +
+	"\x06oldest\x18\r \x01(\x04R\x06oldest\"X\n" +
+	"\n" +
+	"ClockProbe\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x14\n" +
+	"\x05asked\x18\x02 \x01(\x03R\x05asked\x12\x12\n" +
+	"\x04wall\x18\x03 \x01(\x03R\x04wall\"\t\n" +
 	"\aRaftAck\"\x91\x01\n" +
 	"\rSnapshotChunk\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.locus.v1.SnapshotHeaderR\x06header\x12\x12\n" +
@@ -1843,14 +2004,21 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"\xbc\x01\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\xf1\x01\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12/\n" +
 	"\aleading\x18\x03 \x03(\v2\x15.locus.v1.RangeReportR\aleading\x12\x18\n" +
 	"\aholding\x18\x04 \x03(\x04R\aholding\x12\x1f\n" +
 	"\vmap_version\x18\x05 \x01(\x04R\n" +
-	"mapVersion\"\xfb\x02\n" +
+	"mapVersion\x123\n" +
+	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\"\x95\x01\n" +
+	"\x0fRefusedOperator\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1d\n" +
+	"\n" +
+	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
+	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xfb\x02\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -1943,85 +2111,90 @@ func file_locus_v1_node_proto_rawDescGZIP() []byte {
 	return file_locus_v1_node_proto_rawDescData
 }
 
-var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_locus_v1_node_proto_goTypes = []any{
 	(*RaftFrame)(nil),           // 0: locus.v1.RaftFrame
 	(*RaftEnvelope)(nil),        // 1: locus.v1.RaftEnvelope
-	(*RaftAck)(nil),             // 2: locus.v1.RaftAck
-	(*SnapshotChunk)(nil),       // 3: locus.v1.SnapshotChunk
-	(*SnapshotHeader)(nil),      // 4: locus.v1.SnapshotHeader
-	(*SnapshotAck)(nil),         // 5: locus.v1.SnapshotAck
-	(*JoinRequest)(nil),         // 6: locus.v1.JoinRequest
-	(*JoinResponse)(nil),        // 7: locus.v1.JoinResponse
-	(*RangeReport)(nil),         // 8: locus.v1.RangeReport
-	(*SplitWish)(nil),           // 9: locus.v1.SplitWish
-	(*ReplicaProgress)(nil),     // 10: locus.v1.ReplicaProgress
-	(*HeartbeatRequest)(nil),    // 11: locus.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),   // 12: locus.v1.HeartbeatResponse
-	(*GoneReplica)(nil),         // 13: locus.v1.GoneReplica
-	(*Operator)(nil),            // 14: locus.v1.Operator
-	(*AddLearner)(nil),          // 15: locus.v1.AddLearner
-	(*ReplaceVoters)(nil),       // 16: locus.v1.ReplaceVoters
-	(*TransferLease)(nil),       // 17: locus.v1.TransferLease
-	(*RemoveReplica)(nil),       // 18: locus.v1.RemoveReplica
-	(*SplitAt)(nil),             // 19: locus.v1.SplitAt
-	(*RunRangeRequest)(nil),     // 20: locus.v1.RunRangeRequest
-	(*RunRangeResponse)(nil),    // 21: locus.v1.RunRangeResponse
-	(*AllocateIDsRequest)(nil),  // 22: locus.v1.AllocateIDsRequest
-	(*AllocateIDsResponse)(nil), // 23: locus.v1.AllocateIDsResponse
-	(*Span)(nil),                // 24: locus.v1.Span
-	(*RangeDescriptor)(nil),     // 25: locus.v1.RangeDescriptor
-	(*NodeInfo)(nil),            // 26: locus.v1.NodeInfo
-	(*Route)(nil),               // 27: locus.v1.Route
-	(*Keyspace)(nil),            // 28: locus.v1.Keyspace
-	(*FunctionInfo)(nil),        // 29: locus.v1.FunctionInfo
-	(Codec)(0),                  // 30: locus.v1.Codec
-	(*Error)(nil),               // 31: locus.v1.Error
+	(*ClockProbe)(nil),          // 2: locus.v1.ClockProbe
+	(*RaftAck)(nil),             // 3: locus.v1.RaftAck
+	(*SnapshotChunk)(nil),       // 4: locus.v1.SnapshotChunk
+	(*SnapshotHeader)(nil),      // 5: locus.v1.SnapshotHeader
+	(*SnapshotAck)(nil),         // 6: locus.v1.SnapshotAck
+	(*JoinRequest)(nil),         // 7: locus.v1.JoinRequest
+	(*JoinResponse)(nil),        // 8: locus.v1.JoinResponse
+	(*RangeReport)(nil),         // 9: locus.v1.RangeReport
+	(*SplitWish)(nil),           // 10: locus.v1.SplitWish
+	(*ReplicaProgress)(nil),     // 11: locus.v1.ReplicaProgress
+	(*HeartbeatRequest)(nil),    // 12: locus.v1.HeartbeatRequest
+	(*RefusedOperator)(nil),     // 13: locus.v1.RefusedOperator
+	(*HeartbeatResponse)(nil),   // 14: locus.v1.HeartbeatResponse
+	(*GoneReplica)(nil),         // 15: locus.v1.GoneReplica
+	(*Operator)(nil),            // 16: locus.v1.Operator
+	(*AddLearner)(nil),          // 17: locus.v1.AddLearner
+	(*ReplaceVoters)(nil),       // 18: locus.v1.ReplaceVoters
+	(*TransferLease)(nil),       // 19: locus.v1.TransferLease
+	(*RemoveReplica)(nil),       // 20: locus.v1.RemoveReplica
+	(*SplitAt)(nil),             // 21: locus.v1.SplitAt
+	(*RunRangeRequest)(nil),     // 22: locus.v1.RunRangeRequest
+	(*RunRangeResponse)(nil),    // 23: locus.v1.RunRangeResponse
+	(*AllocateIDsRequest)(nil),  // 24: locus.v1.AllocateIDsRequest
+	(*AllocateIDsResponse)(nil), // 25: locus.v1.AllocateIDsResponse
+	(*Span)(nil),                // 26: locus.v1.Span
+	(*RangeDescriptor)(nil),     // 27: locus.v1.RangeDescriptor
+	(*NodeInfo)(nil),            // 28: locus.v1.NodeInfo
+	(*Error)(nil),               // 29: locus.v1.Error
+	(*Route)(nil),               // 30: locus.v1.Route
+	(*Keyspace)(nil),            // 31: locus.v1.Keyspace
+	(*FunctionInfo)(nil),        // 32: locus.v1.FunctionInfo
+	(Codec)(0),                  // 33: locus.v1.Codec
 }
 var file_locus_v1_node_proto_depIdxs = []int32{
 	1,  // 0: locus.v1.RaftFrame.envelopes:type_name -> locus.v1.RaftEnvelope
-	24, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
-	4,  // 2: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
-	1,  // 3: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
-	25, // 4: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
-	26, // 5: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
-	26, // 6: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
-	25, // 7: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
-	10, // 8: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
-	9,  // 9: locus.v1.RangeReport.split:type_name -> locus.v1.SplitWish
-	26, // 10: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
-	8,  // 11: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
-	27, // 12: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
-	26, // 13: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
-	28, // 14: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
-	29, // 15: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
-	14, // 16: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
-	13, // 17: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
-	15, // 18: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
-	16, // 19: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
-	17, // 20: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
-	18, // 21: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
-	19, // 22: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
-	30, // 23: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
-	24, // 24: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
-	31, // 25: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
-	0,  // 26: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
-	3,  // 27: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
-	6,  // 28: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
-	11, // 29: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
-	20, // 30: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
-	22, // 31: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
-	2,  // 32: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
-	5,  // 33: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
-	7,  // 34: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
-	12, // 35: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
-	21, // 36: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
-	23, // 37: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
-	32, // [32:38] is the sub-list for method output_type
-	26, // [26:32] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	26, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
+	2,  // 2: locus.v1.RaftEnvelope.probe:type_name -> locus.v1.ClockProbe
+	5,  // 3: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
+	1,  // 4: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
+	27, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
+	28, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
+	28, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
+	27, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
+	11, // 9: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
+	10, // 10: locus.v1.RangeReport.split:type_name -> locus.v1.SplitWish
+	28, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
+	9,  // 12: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
+	13, // 13: locus.v1.HeartbeatRequest.refused:type_name -> locus.v1.RefusedOperator
+	29, // 14: locus.v1.RefusedOperator.error:type_name -> locus.v1.Error
+	30, // 15: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
+	28, // 16: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
+	31, // 17: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
+	32, // 18: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
+	16, // 19: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
+	15, // 20: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
+	17, // 21: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
+	18, // 22: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
+	19, // 23: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
+	20, // 24: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
+	21, // 25: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
+	33, // 26: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
+	26, // 27: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
+	29, // 28: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
+	0,  // 29: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
+	4,  // 30: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
+	7,  // 31: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
+	12, // 32: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
+	22, // 33: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
+	24, // 34: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
+	3,  // 35: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
+	6,  // 36: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
+	8,  // 37: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
+	14, // 38: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
+	23, // 39: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
+	25, // 40: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
+	35, // [35:41] is the sub-list for method output_type
+	29, // [29:35] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_node_proto_init() }
@@ -2031,7 +2204,7 @@ func file_locus_v1_node_proto_init() {
 	}
 	file_locus_v1_types_proto_init()
 	file_locus_v1_locus_proto_init()
-	file_locus_v1_node_proto_msgTypes[14].OneofWrappers = []any{
+	file_locus_v1_node_proto_msgTypes[16].OneofWrappers = []any{
 		(*Operator_AddLearner)(nil),
 		(*Operator_Replace)(nil),
 		(*Operator_Transfer)(nil),
@@ -2044,7 +2217,7 @@ func file_locus_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_node_proto_rawDesc), len(file_locus_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -469,9 +469,11 @@ type NodeInfo struct {
 	AvailableBytes   uint64                 `protobuf:"varint,11,opt,name=available_bytes,json=availableBytes,proto3" json:"available_bytes,omitempty"`
 	UsedBytes        uint64                 `protobuf:"varint,12,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
 	SinceHeartbeatMs int64                  `protobuf:"varint,13,opt,name=since_heartbeat_ms,json=sinceHeartbeatMs,proto3" json:"since_heartbeat_ms,omitempty"`
-	MinFreeBytes     uint64                 `protobuf:"varint,14,opt,name=min_free_bytes,json=minFreeBytes,proto3" json:"min_free_bytes,omitempty"` // below so many available bytes the store is nearly full
-	NearlyFull       bool                   `protobuf:"varint,15,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`         // ranges with a replica there take no puts
-	Requests         uint64                 `protobuf:"varint,16,opt,name=requests,proto3" json:"requests,omitempty"`                               // about how many requests to ranges it serves per second
+	MinFreeBytes     uint64                 `protobuf:"varint,14,opt,name=min_free_bytes,json=minFreeBytes,proto3" json:"min_free_bytes,omitempty"`    // below so many available bytes the store is nearly full
+	NearlyFull       bool                   `protobuf:"varint,15,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`            // ranges with a replica there take no puts
+	Requests         uint64                 `protobuf:"varint,16,opt,name=requests,proto3" json:"requests,omitempty"`                                  // about how many requests to ranges it serves per second
+	ClockOff         bool                   `protobuf:"varint,17,opt,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`                  // its wall clock is off from the others': it leads nothing and proposes nothing
+	ClockOffsetUs    int64                  `protobuf:"varint,18,opt,name=clock_offset_us,json=clockOffsetUs,proto3" json:"clock_offset_us,omitempty"` // how far its wall clock is ahead of the median of those it hears, as it last measured
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -614,6 +616,20 @@ func (x *NodeInfo) GetNearlyFull() bool {
 func (x *NodeInfo) GetRequests() uint64 {
 	if x != nil {
 		return x.Requests
+	}
+	return 0
+}
+
+func (x *NodeInfo) GetClockOff() bool {
+	if x != nil {
+		return x.ClockOff
+	}
+	return false
+}
+
+func (x *NodeInfo) GetClockOffsetUs() int64 {
+	if x != nil {
+		return x.ClockOffsetUs
 	}
 	return 0
 }
@@ -856,7 +872,7 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x11leaseholder_store\x18\x02 \x01(\x04R\x10leaseholderStore\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12!\n" +
 	"\fapprox_bytes\x18\x04 \x01(\x04R\vapproxBytes\x12%\n" +
-	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\"\x86\x04\n" +
+	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\"\xcb\x04\n" +
 	"\bNodeInfo\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -876,7 +892,9 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x0emin_free_bytes\x18\x0e \x01(\x04R\fminFreeBytes\x12\x1f\n" +
 	"\vnearly_full\x18\x0f \x01(\bR\n" +
 	"nearlyFull\x12\x1a\n" +
-	"\brequests\x18\x10 \x01(\x04R\brequests\"\xc9\x04\n" +
+	"\brequests\x18\x10 \x01(\x04R\brequests\x12\x1b\n" +
+	"\tclock_off\x18\x11 \x01(\bR\bclockOff\x12&\n" +
+	"\x0fclock_offset_us\x18\x12 \x01(\x03R\rclockOffsetUs\"\xc9\x04\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +

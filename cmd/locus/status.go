@@ -21,6 +21,7 @@ type statusJSON struct {
 	SuspectNodes    uint64   `json:"suspect_nodes"`
 	DeadNodes       uint64   `json:"dead_nodes"`
 	NearlyFull      []uint64 `json:"nearly_full_stores"`
+	ClockOff        []uint64 `json:"clock_off_stores"`
 	Keyspaces       uint64   `json:"keyspaces"`
 	Ranges          uint64   `json:"ranges"`
 	WantedReplicas  uint64   `json:"wanted_replicas"`
@@ -63,16 +64,27 @@ func (s *shell) statusCommand() *cobra.Command {
 	return c
 }
 
-func (s *shell) printStatus(st client.Status) error {
-	full, stores := make([]uint64, 0, len(st.NearlyFull)), ""
-	for _, id := range st.NearlyFull {
-		full = append(full, uint64(id))
-		stores += fmt.Sprintf(" s%d", id)
+// storeList is a list of stores for programs, never nil, and a line about them for people, if there are any.
+func storeList(stores []client.StoreID, line string) (list []uint64, text string) {
+	list = make([]uint64, 0, len(stores))
+	for _, id := range stores {
+		list = append(list, uint64(id))
+		text += fmt.Sprintf(" s%d", id)
 	}
+	if text != "" {
+		text = fmt.Sprintf(line, text)
+	}
+	return list, text
+}
+
+func (s *shell) printStatus(st client.Status) error {
+	full, warnings := storeList(st.NearlyFull, "disks      nearly full on%s: ranges with a replica there take no puts\n")
+	off, clocks := storeList(st.ClockOff, "clocks     off on%s: they lead no range until the time is right there\n")
+	warnings += clocks
 	if s.json() {
 		return output.JSON(s.out, statusJSON{
-			NearlyFull: full,
-			Cluster:    st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, SuspectNodes: st.SuspectNodes,
+			NearlyFull: full, ClockOff: off,
+			Cluster: st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, SuspectNodes: st.SuspectNodes,
 			DeadNodes: st.DeadNodes,
 			Keyspaces: st.Keyspaces, Ranges: st.Ranges, WantedReplicas: st.WantedReplicas,
 			UnderReplicated: st.UnderReplicated, Unavailable: st.Unavailable, Driver: st.DriverAddress,
@@ -83,9 +95,6 @@ func (s *shell) printStatus(st client.Status) error {
 	if !wait.IsHealthy(st) {
 		health = "not healthy: " + wait.Missing(st)
 	}
-	if stores != "" {
-		stores = "disks      nearly full on" + stores + ": ranges with a replica there take no puts\n"
-	}
 	_, err := fmt.Fprintf(s.out, `cluster    %s
 state      %s
 nodes      %d live, %d suspect, %d dead
@@ -93,7 +102,7 @@ keyspaces  %d
 ranges     %d, %d replicas each wanted, %d with fewer, %d unavailable
 %sdriver     %s
 `, st.ClusterID, health, st.LiveNodes, st.SuspectNodes, st.DeadNodes, st.Keyspaces, st.Ranges, st.WantedReplicas, st.UnderReplicated,
-		st.Unavailable, stores, st.DriverAddress)
+		st.Unavailable, warnings, st.DriverAddress)
 	return err
 }
 
@@ -126,7 +135,18 @@ type nodeJSON struct {
 	UsedBytes      uint64  `json:"used_bytes"`
 	AvailableBytes uint64  `json:"available_bytes"`
 	NearlyFull     bool    `json:"nearly_full"`
+	ClockOff       bool    `json:"clock_off"`
+	ClockOffset    float64 `json:"clock_offset_seconds"`
 	Heartbeat      float64 `json:"seconds_since_heartbeat"`
+}
+
+// clockOf is how far a node's wall clock is from the others'.
+func clockOf(n client.NodeInfo) string {
+	text := fmt.Sprintf("%+d ms", n.ClockOffset.Milliseconds())
+	if n.ClockOff {
+		text += ", off"
+	}
+	return text
 }
 
 func (s *shell) printNodes(nodes []client.NodeInfo) error {
@@ -135,15 +155,15 @@ func (s *shell) printNodes(nodes []client.NodeInfo) error {
 		for _, n := range nodes {
 			out = append(out, nodeJSON{
 				uint64(n.Store), n.ID, n.State, n.Address, n.HTTPAddress, n.GossipAddress, n.Version, n.Replicas, n.Leases,
-				n.UsedBytes, n.AvailableBytes, n.NearlyFull, n.SinceHeartbeat.Seconds(),
+				n.UsedBytes, n.AvailableBytes, n.NearlyFull, n.ClockOff, n.ClockOffset.Seconds(), n.SinceHeartbeat.Seconds(),
 			})
 		}
 		return output.JSON(s.out, out)
 	}
-	t := output.NewTable(">store", "state", "address", "http", ">replicas", ">leases", ">used", ">heartbeat", "version")
+	t := output.NewTable(">store", "state", "address", "http", ">replicas", ">leases", ">used", ">clock", ">heartbeat", "version")
 	for _, n := range nodes {
 		t.Row(fmt.Sprint(n.Store), n.State, n.Address, n.HTTPAddress, output.Count(n.Replicas), output.Count(n.Leases),
-			output.Bytes(n.UsedBytes), output.Duration(n.SinceHeartbeat.Round(time.Millisecond))+" ago", n.Version)
+			output.Bytes(n.UsedBytes), clockOf(n), output.Duration(n.SinceHeartbeat.Round(time.Millisecond))+" ago", n.Version)
 	}
 	return t.Write(s.out, "")
 }

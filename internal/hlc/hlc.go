@@ -102,10 +102,13 @@ const DefaultMaxOffset = 500 * time.Millisecond
 type Clock struct {
 	wall      func() time.Time
 	maxOffset time.Duration
+	// monotonic, unless nil, makes the clock a steady one (see NewSteadyClock).
+	monotonic func() time.Duration
 
 	mu struct {
 		sync.Mutex
 		last Timestamp
+		steady
 	}
 }
 
@@ -121,9 +124,9 @@ func NewClock(wall func() time.Time, maxOffset time.Duration) *Clock {
 // Now returns a timestamp above every one this clock has returned or been advanced to. A wall clock that
 // stands still or goes backwards is outrun by the counter.
 func (c *Clock) Now() Timestamp {
-	w := FromTime(c.wall())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	w, _ := c.readLocked()
 	if c.mu.last == Max {
 		// Nothing that Update lets pass comes near it; a log that holds it is corrupt.
 		invariant.Fail("I4: the clock was advanced to %s and can give no timestamp above it", c.mu.last)
@@ -139,8 +142,33 @@ func (c *Clock) Last() Timestamp {
 	return c.mu.last
 }
 
-// Wall is the wall clock's reading as a timestamp; it does not move the clock.
-func (c *Clock) Wall() Timestamp { return FromTime(c.wall()) }
+// Hint is what a message tells others of this clock: at least everything that it has given or heard of. Unlike Now it does
+// not move the clock. A clock that is not anchored says what it has heard of others since it was made, and before that 0,
+// which says nothing.
+func (c *Clock) Hint() Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, ok := c.readLocked()
+	if !ok && !c.mu.heard {
+		return 0
+	}
+	return max(w, c.mu.last)
+}
+
+// Wall is the time of day as a timestamp; it does not move the clock. A steady clock's leaves out a step of the wall
+// clock that nobody has confirmed.
+func (c *Clock) Wall() Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wallLocked()
+}
+
+func (c *Clock) wallLocked() Timestamp {
+	if w, ok := c.readLocked(); ok {
+		return w
+	}
+	return FromTime(c.wall())
+}
 
 // MaxOffset is the bound that Update enforces.
 func (c *Clock) MaxOffset() time.Duration { return c.maxOffset }
@@ -148,11 +176,14 @@ func (c *Clock) MaxOffset() time.Duration { return c.maxOffset }
 // Update advances the clock to a timestamp received from another node. One that is more than the maximum
 // offset ahead of the wall clock is refused with *OffsetError and does not move the clock.
 func (c *Clock) Update(remote Timestamp) error {
-	w := FromTime(c.wall())
+	w := c.Wall()
 	if remote.Sub(w) > c.maxOffset {
 		return &OffsetError{Remote: remote, Wall: w, Max: c.maxOffset}
 	}
-	c.Advance(remote)
+	c.mu.Lock()
+	c.mu.last = max(c.mu.last, remote)
+	c.mu.heard = c.mu.heard || remote != 0
+	c.mu.Unlock()
 	return nil
 }
 

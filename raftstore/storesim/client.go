@@ -314,7 +314,7 @@ func (cl *Client) do(n *Node, req *locuspb.Request) {
 		if !ok || c.W.Chance(0.02) {
 			return // what was done is done again, perhaps by another range
 		}
-		clock := uint64(hlc.FromTime(n.wall()))
+		clock := uint64(n.hlc.Hint())
 		answer := proto.Clone(resp).(*locuspb.Response)
 		c.W.After(d, "answer", func() {
 			cl.core.Deliver(c.W.Now(), &locuspb.BatchResponse{Clock: clock, Responses: []*locuspb.Response{answer}})

@@ -147,7 +147,7 @@ func (c *Cluster) Routes() *locuspb.RoutesResponse {
 			continue
 		}
 		resp.Nodes = append(resp.Nodes, &locuspb.NodeInfo{StoreId: uint64(n.ID), State: "up"})
-		resp.Clock = max(resp.Clock, uint64(hlc.FromTime(n.wall())))
+		resp.Clock = max(resp.Clock, uint64(n.hlc.Hint()))
 		for _, r := range n.Store.Ranges() {
 			rt := api.Route{Descriptor: r.Descriptor, Leaseholder: r.Leader, Term: r.Term}
 			old, ok := best[r.Descriptor.ID]

@@ -45,6 +45,7 @@ type cut struct {
 // ledger keeps what clients wrote and saw, and judges at the end of a run:
 //
 //   - a reader at T sees exactly the writes at or below T, on every range and replica (P3);
+//   - no timestamp is far ahead of the time of day, whatever a store's clock says (rule C4);
 //   - a fresh T is at or above every write that was acknowledged before it was asked for (rule C2);
 //   - timestamps follow real time on each key, and what a client wrote or saw before (P2);
 //   - one write has one timestamp (P4);
@@ -106,6 +107,7 @@ func (l *ledger) acknowledged(w *written, at stamp, now time.Duration, seen hlc.
 	if w.at.ts != 0 && w.at.ts != at.ts {
 		l.breaks("P4: the write of %q to %s was acknowledged at %s and seen at %s", w.value, w.key, at.ts, w.at.ts)
 	}
+	l.plausible(at.ts, now)
 	w.at, w.end = at, now
 	l.newest, l.newestOf[w.key] = max(l.newest, at.ts), max(l.newestOf[w.key], at.ts)
 }
@@ -115,6 +117,7 @@ func (l *ledger) counted(sum uint64, at stamp, begin, end time.Duration, seen hl
 	if other, ok := l.sums[sum]; ok {
 		l.breaks("P4: increments at %s and %s both returned %d", other, at.ts, sum)
 	}
+	l.plausible(at.ts, end)
 	l.sums[sum] = at.ts
 	if at.ts <= seen {
 		l.breaks("P2: the counter was raised at %s by a client that had seen %s", at.ts, seen)
@@ -123,8 +126,17 @@ func (l *ledger) counted(sum uint64, at stamp, begin, end time.Duration, seen hl
 	l.newest = max(l.newest, at.ts)
 }
 
+// plausible judges a timestamp that was given by now, on the world's clock: whoever's clock had jumped ahead must not have
+// given it (rule C4).
+func (l *ledger) plausible(t hlc.Timestamp, now time.Duration) {
+	if ahead := t.Time().Sub(epoch.Add(now)); ahead > hlc.DefaultMaxOffset {
+		l.breaks("C4: at %s the timestamp %s was given, which is %s ahead", now, t, ahead)
+	}
+}
+
 // fresh judges a fresh timestamp that was asked for when floor was the newest acknowledged write.
-func (l *ledger) fresh(t, floor hlc.Timestamp) {
+func (l *ledger) fresh(t, floor hlc.Timestamp, now time.Duration) {
+	l.plausible(t, now)
 	if t < floor {
 		l.breaks("C2: the fresh timestamp %s is below %s, which was acknowledged before", t, floor)
 	}

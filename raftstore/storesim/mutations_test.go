@@ -90,6 +90,12 @@ var mutations = []mutation{
 	{name: "a fresh clock without the leadership check (C2)", seeds: 100, edits: []edit{
 		{"store.go", "\tr.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {\n\t\tst := r.snapshot()\n", "\tfunc(f func(error)) { f(nil) }(func(err error) {\n\t\tst := r.snapshot()\n"},
 	}},
+	{name: "a step of the wall clock is believed (C4)", seeds: 40, edits: []edit{
+		{"../internal/hlc/steady.go", "return (ahead - c.mu.ahead).Abs() <= c.Tolerance() }", "return true }"},
+	}},
+	{name: "a store whose clock is off goes on (C4)", seeds: 40, edits: []edit{
+		{"clocks.go", "return r.store.clocks.off.Load() && d != nil", "return false && d != nil"},
+	}},
 	{name: "what was said of a failed condition is not waited for (A3)", seeds: 100, edits: []edit{
 		{"evaluate.go", "\t\tresp = &locuspb.Response{Error: api.ToProto(err)}\n", "\t\tresp = &locuspb.Response{Error: api.ToProto(err)}\n\t\tc.done(resp)\n\t\treturn\n"},
 	}},

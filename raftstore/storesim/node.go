@@ -29,6 +29,7 @@ type Node struct {
 	files *vfs.Memory
 	eng   *engine.Memory
 	clock *sim.Clock
+	hlc   *hlc.Clock // of the running store
 
 	life  *sim.Life
 	log   raftlog.Log
@@ -38,6 +39,10 @@ type Node struct {
 	lost bool
 	// jumped: its wall clock was set wrong and nobody corrects it.
 	jumped bool
+	// mayEvaluate is how many batches a store may have evaluated while its clock is wrong, led how many ranges it led when
+	// that began.
+	mayEvaluate uint64
+	led         int
 	// slow: until then every step that touches a disk takes long.
 	slow time.Duration
 	disk diskFaults
@@ -85,6 +90,7 @@ func (n *Node) openLog() (raftlog.Log, error) {
 
 // Start opens the store and lets it run. After an error the node is down.
 func (n *Node) Start() error {
+	n.mayEvaluate, n.led = 0, 0
 	life := n.c.W.NewLife(n.delays())
 	life.Stepped = func(kind string) { n.c.watch.stepped(n, kind) }
 	n.life, n.fatal, n.disk.snapshot = life, nil, ""
@@ -104,10 +110,10 @@ func (n *Node) open(life *sim.Life) (*raftstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.log = l
+	n.log, n.hlc = l, hlc.NewSteadyClock(n.wall, n.clock.Monotonic, 0)
 	return raftstore.Open(raftstore.Options{
 		Ident: n.ident(), Engine: n.eng, Log: l, Files: n.files, SnapshotDir: snapshotDir,
-		Clock: hlc.NewClock(n.wall, 0), Monotonic: n.clock.Monotonic, TickInterval: tickInterval,
+		Clock: n.hlc, Monotonic: n.clock.Monotonic, TickInterval: tickInterval,
 		Reads: n.c.reads, MaxClockDrift: leaseDrift, RowCacheBytes: n.c.rowCache,
 		Executor: executor{n, life}, Transport: &transport{n}, Evaluator: counter{}, Logger: n.c.logger,
 		Rand:    rand.New(rand.NewPCG(n.c.W.Rand.Uint64(), 1)),
@@ -213,8 +219,33 @@ func (n *Node) lose(rng *rand.Rand) {
 	n.Store, n.log = nil, nil
 }
 
+// leads counts the ranges that the store leads.
+func (n *Node) leads() int {
+	leads := 0
+	for _, i := range n.Store.Ranges() {
+		if i.Leaseholder {
+			leads++
+		}
+	}
+	return leads
+}
+
+// judgeJump looks at what a store did while its wall clock was an hour wrong: it must not have evaluated anything.
+func (n *Node) judgeJump() {
+	if m := n.Store.Collect(); m.EvaluatedBatches > n.mayEvaluate {
+		n.c.violate(fmt.Errorf("C4: store %s evaluated %d batches since its clock jumped, at most %d may have been under way",
+			n.ID, m.EvaluatedBatches, n.mayEvaluate))
+	}
+	if n.led > 0 && n.leads() == 0 {
+		n.c.Stats.LeadsGivenUp++
+	}
+}
+
 // collect adds up a life's counters.
 func (n *Node) collect() {
+	if n.jumped {
+		n.judgeJump()
+	}
 	m := n.Store.Collect()
 	s := &n.c.Stats
 	s.Elections += m.Elections

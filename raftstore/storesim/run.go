@@ -69,7 +69,7 @@ func Run(o Options) (Result, error) {
 	defer w.Entered()()
 	f := Faults{
 		Drop: 0.01 * w.Rand.Float64(), Duplicate: 0.02 * w.Rand.Float64(), Late: 0.002 * w.Rand.Float64(), Rot: 0.01,
-		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: 240 * time.Millisecond, Drift: maxDrift,
+		Delay: w.Between(time.Millisecond, 15*time.Millisecond), Skew: []time.Duration{100, 100, 240}[w.Rand.IntN(3)] * time.Millisecond, Drift: maxDrift,
 	}
 	if o.Stores == 0 {
 		o.Stores = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[w.Rand.IntN(10)]
@@ -78,7 +78,7 @@ func Run(o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r := &run{Options: o, c: c, voters: 3, mayJump: w.Chance(0.3)}
+	r := &run{Options: o, c: c, voters: 3}
 	if o.Stores >= 5 && w.Chance(0.25) {
 		r.voters = 5
 	}
@@ -121,8 +121,7 @@ type run struct {
 	counter []byte
 	voters  int // that each range is to have
 	chaos   bool
-	mayJump bool // a clock is still to jump
-	ahead   bool // timestamps an hour ahead have been given
+	jumped  *Node // whose clock is an hour off
 }
 
 var layout = keys.Layout{ID: 1}
@@ -200,6 +199,7 @@ func (r *run) settle() error {
 	c, w := r.c, r.c.W
 	c.Heal()
 	c.Faults.Drop, c.Faults.Duplicate, c.Faults.Late, c.Faults.Rot = 0, 0, 0, 0
+	c.Faults.Skew /= 4 // so that every store may lead
 	for _, n := range c.Nodes {
 		if n.lost {
 			continue
@@ -212,7 +212,6 @@ func (r *run) settle() error {
 			r.start(n)
 		}
 	}
-	r.catchUp()
 	rest := func() bool {
 		for _, cl := range r.clients {
 			if !cl.Finished() {

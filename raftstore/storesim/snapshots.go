@@ -97,7 +97,7 @@ func (cl *Client) snapshot() {
 			cl.rest()
 			return
 		}
-		l.fresh(d.Timestamp, floor)
+		l.fresh(d.Timestamp, floor, w.Now())
 		cl.c.past = append(cl.c.past, d.Timestamp)
 		if len(cl.c.past) > 20 {
 			cl.c.past = cl.c.past[1:]
@@ -117,7 +117,7 @@ func (cl *Client) freshKey() {
 			return
 		}
 		t := d.Timestamp
-		cl.c.ledger.fresh(t, floor)
+		cl.c.ledger.fresh(t, floor, cl.c.W.Now())
 		req := &locuspb.Request{Consistency: at(t), Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}
 		cl.submit(clientcore.Op{Request: req}, func(d clientcore.Done) {
 			if d.Err == nil {

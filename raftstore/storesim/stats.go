@@ -27,6 +27,7 @@ type Stats struct {
 	Lags             uint64 `must:"happen"`
 	Pauses           uint64 `must:"happen"`
 	ClockJumps       uint64 `must:"happen"` // by an hour
+	LeadsGivenUp     uint64 `must:"happen"` // stores that led ranges, and none any more, when such a jump was over
 	DiskErrors       uint64 `must:"happen"` // stores that stopped for EIO or ENOSPC
 	SlowDisks        uint64 `must:"happen"`
 	BitFlips         uint64 `must:"happen"` // in segments of the log

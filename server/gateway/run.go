@@ -163,7 +163,7 @@ func (r *run) start(ctx context.Context, i int) error {
 	req := &locuspb.RunRangeRequest{
 		Function: r.req.Function, Version: r.reducer.Version(), Argument: r.req.Argument, Codec: r.req.Codec,
 		RangeId: uint64(p.Route.Descriptor.ID), BoundsEpoch: p.Route.Descriptor.Epoch.Bounds,
-		Span: api.SpanToProto(s.span), Timestamp: uint64(r.ts), Clock: uint64(r.g.o.Clock.Now()),
+		Span: api.SpanToProto(s.span), Timestamp: uint64(r.ts), Clock: uint64(r.g.o.Clock.Hint()),
 	}
 	if r.req.Stream {
 		req.PageBytes = uint64(r.g.o.PageBytes)
@@ -285,7 +285,7 @@ func (r *run) report() error {
 // message is an answer with what all of them have.
 func (r *run) message() *locuspb.RunResponse {
 	return &locuspb.RunResponse{
-		Clock: uint64(r.g.o.Clock.Now()), Timestamp: uint64(r.ts), Version: r.reducer.Version(),
+		Clock: uint64(r.g.o.Clock.Hint()), Timestamp: uint64(r.ts), Version: r.reducer.Version(),
 		Progress: &locuspb.Progress{
 			RangesDone: r.progress.RangesDone, RangesTotal: r.progress.RangesTotal,
 			Records: r.progress.Records, Bytes: r.progress.Bytes, Fuel: r.progress.Fuel,

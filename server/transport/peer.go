@@ -187,7 +187,7 @@ type frameSender interface {
 func (p *peer) sendFrame(stream frameSender, envelopes []*locuspb.RaftEnvelope) error {
 	frame := &locuspb.RaftFrame{
 		ClusterId: p.t.o.ClusterID, FromStore: uint64(p.t.o.Self), ToStore: uint64(p.to),
-		Clock: uint64(p.t.o.Clock.Now()), Envelopes: envelopes,
+		Clock: uint64(p.t.o.Clock.Hint()), Envelopes: envelopes,
 	}
 	if err := stream.Send(frame); err != nil {
 		return err
