@@ -29,7 +29,7 @@ const (
 	startWithin  = 90 * time.Second
 	createWithin = 10 * time.Minute
 	// settleWithin is how long the CPU may go on falling before it is measured all the same.
-	settleWithin = 2 * time.Minute
+	settleWithin = 5 * time.Minute
 	// settleFor is how long the CPU is looked at to find out whether it falls.
 	settleFor = 5 * time.Second
 	pollEvery = 100 * time.Millisecond
@@ -269,20 +269,29 @@ func sum(cpu [nodes]time.Duration) (all time.Duration) {
 	return all
 }
 
-// settle waits until what the nodes take no longer falls: ranges fall quiet one by one, and leases are balanced. It was
-// not lower for two looks in a row.
+// settle waits until the leases stay where they are, which placement evens out some per second, and what the nodes take no
+// longer falls, because ranges fall quiet one by one: both for two looks in a row.
 func (c *cluster) settle(ctx context.Context) error {
 	least := time.Duration(1<<63 - 1)
-	higher := 0
-	for begun := time.Now(); higher < 2 && time.Since(begun) < settleWithin; {
+	var leases [nodes]uint64
+	calm := 0
+	for begun := time.Now(); calm < 2 && time.Since(begun) < settleWithin; {
 		cpu, _, err := c.during(ctx, settleFor)
 		if err != nil {
 			return err
 		}
-		if all := sum(cpu); all < least-least/20 {
-			least, higher = all, 0
+		list, err := c.db.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		var now [nodes]uint64
+		for i := range min(nodes, len(list)) {
+			now[i] = list[i].Leases
+		}
+		if all := sum(cpu); all < least-least/20 || now != leases {
+			least, leases, calm = min(least, all), now, 0
 		} else {
-			higher++
+			calm++
 		}
 	}
 	return nil
