@@ -77,13 +77,9 @@ func (r *reporter) run(ctx context.Context) {
 	defer r.wg.Wait()
 	look := time.NewTicker(lookPeriod)
 	defer look.Stop()
+	n := news{ranges: r.store.Ranges, moved: r.moved}
 	for ctx.Err() == nil {
-		// Before the ranges are read, so that what happens meanwhile is looked at again.
-		moved := r.counted()
-		ranges := r.store.Ranges()
-		digest := digestOf(ranges)
-		next := r.report(ctx, ranges)
-		due, again := time.NewTimer(next), true
+		due := time.NewTimer(r.report(ctx, n.reported()))
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
@@ -94,12 +90,7 @@ func (r *reporter) run(ctx context.Context) {
 				waiting = false
 			case <-look.C:
 				// A new leader or descriptor is news that clients wait for.
-				// Twice after each move: the store may count before it shows.
-				now := r.counted()
-				if r.moved == nil || now != moved || again {
-					again, moved = now != moved, now
-					waiting = digestOf(r.store.Ranges()) == digest
-				}
+				waiting = !n.look()
 			}
 		}
 		due.Stop()
@@ -107,11 +98,38 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-func (r *reporter) counted() uint64 {
-	if r.moved == nil {
+// news finds out whether something of the replicas has become news since they were last reported.
+type news struct {
+	ranges func() []raftstore.RangeInfo
+	moved  func() uint64 // reporter.moved
+	seen   uint64        // of moved
+	again  bool          // look once more: the store may count before it shows
+	digest uint64        // of what was reported
+}
+
+func (n *news) counted() uint64 {
+	if n.moved == nil {
 		return 0
 	}
-	return r.moved()
+	return n.moved()
+}
+
+// reported is what to report now.
+func (n *news) reported() []raftstore.RangeInfo {
+	n.seen, n.again = n.counted(), true // before the ranges: what happens meanwhile is looked at
+	ranges := n.ranges()
+	n.digest = digestOf(ranges)
+	return ranges
+}
+
+// look says whether there is news.
+func (n *news) look() bool {
+	now := n.counted()
+	if n.moved != nil && now == n.seen && !n.again {
+		return false
+	}
+	n.again, n.seen = now != n.seen, now
+	return digestOf(n.ranges()) != n.digest
 }
 
 // movedIn adds up what a store counts of what makes news of a replica: its entries (a new leader's first is one), elections,
