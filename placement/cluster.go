@@ -21,7 +21,9 @@ type cluster struct {
 	tiles  tiling
 	// version rises with every change that a node or a client would want to know.
 	version uint64
-	beat    uint64 // counts heartbeats
+	// rerouted is the last version in which routes changed of ranges that nobody counted.
+	rerouted uint64
+	beat     uint64 // counts heartbeats
 }
 
 // node is a member as the records and its heartbeats describe it.
@@ -51,6 +53,7 @@ type rangeState struct {
 	progress []Progress
 	split    *locuspb.SplitWish // of the leader; nil: none
 	claimed  uint64             // the beat in which leader last claimed it
+	changed  uint64             // the version that made its route what it is
 
 	op       *inflight
 	failures int    // operators without effect, in a row
@@ -75,6 +78,24 @@ func (c *cluster) admit(now time.Duration, info *locuspb.NodeInfo) {
 	}
 	n.info = info
 	c.version++
+}
+
+// change notes that a range's route is another now.
+func (c *cluster) change(r *rangeState) {
+	c.version++
+	r.changed = c.version
+}
+
+// changeAll notes that any range's route may be another now.
+func (c *cluster) changeAll() {
+	c.version++
+	c.rerouted = c.version
+}
+
+// retile has the ranges tiled anew: which of them are seen, where some overlap, may be others then.
+func (c *cluster) retile() {
+	c.tiles.stale = true
+	c.changeAll()
 }
 
 // observe takes one heartbeat. It returns false for one that is older than what is known, which says
@@ -113,7 +134,7 @@ func (c *cluster) resign(n *node, before []ids.RangeID) {
 	for _, id := range before {
 		if r := c.ranges[id]; r.leader == n.id && r.claimed != c.beat {
 			r.leader = 0
-			c.version++
+			c.change(r)
 		}
 	}
 }
@@ -136,10 +157,10 @@ func (c *cluster) report(from ids.StoreID, m *locuspb.RangeReport) *rangeState {
 	}
 	if r.desc == nil || newer(d, term, r) {
 		if r.desc == nil || !r.desc.Span.Equal(d.Span) || r.desc.Epoch.Bounds != d.Epoch.Bounds {
-			c.tiles.stale = true
+			c.retile()
 		}
 		r.desc, r.wire, r.split = d, m.Descriptor_, nil
-		c.version++
+		c.change(r)
 	}
 	c.follow(r, from, term, m)
 	return r
@@ -160,7 +181,7 @@ func (c *cluster) follow(r *rangeState, from ids.StoreID, term ids.Term, m *locu
 		return
 	}
 	if r.leader != from {
-		c.version++
+		c.change(r)
 	}
 	r.leader, r.term, r.applied = from, term, ids.Index(m.Applied)
 	r.bytes, r.records = m.ApproxBytes, m.ApproxRecords
@@ -183,7 +204,7 @@ func (c *cluster) judge(now, since time.Duration, o *Options) {
 		}
 		if state != n.state {
 			n.state = state
-			c.version++
+			c.changeAll() // who does not answer leads nothing
 		}
 	}
 }

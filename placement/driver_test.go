@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -442,7 +443,7 @@ func TestHeartbeatMap(t *testing.T) {
 		t.Errorf("unchanged map sent again: %v", same)
 	}
 	b.Touch()
-	if moved := again(resp.MapVersion); len(moved.Routes) != 3 || moved.MapVersion == resp.MapVersion {
+	if moved := again(resp.MapVersion); moved.Routes != nil || len(moved.Nodes) != 1 || moved.MapVersion == resp.MapVersion {
 		t.Errorf("after Touch: %v", moved)
 	}
 	old := resp.MapVersion
@@ -460,6 +461,43 @@ func TestHeartbeatMap(t *testing.T) {
 	if _, holes, _ := b.Routes(keys.Span{}); len(holes) != 1 || !holes[0].Equal(tailSpan) {
 		t.Errorf("holes %v", holes)
 	}
+}
+
+// TestHeartbeatRoutes: a map brings the routes that have changed since the node's, which may be older than the last one that
+// was sent; all of them after a split, whatever that hides, and when a node no longer answers.
+func TestHeartbeatRoutes(t *testing.T) {
+	b := started(t, newTable())
+	b.has = map[uint64]uint64{}
+	reports := bootstrapped(1)
+	clock := uint64(0)
+	want := func(version uint64, ids ...uint64) uint64 {
+		t.Helper()
+		b.has[1] = version
+		clock++
+		resp := b.beat(1, clock, reports...)
+		var got []uint64
+		for _, r := range resp.Routes {
+			got = append(got, r.Descriptor_.RangeId)
+		}
+		if !slices.Equal(got, ids) {
+			t.Fatalf("since version %x: routes of %v, want %v", version, got, ids)
+		}
+		return resp.MapVersion
+	}
+	first := want(0, 1, 2, 3)
+	want(first)
+	reports[1] = report(2, defaultSpan, 2, 1, 5, 1) // a replica change
+	second := want(first, 2)
+	reports[2] = report(3, tailSpan, 2, 1, 5, 1)
+	want(second, 3)
+	third := want(first, 2, 3) // it has not heard of the second
+	want(third)
+	want(third-1<<32, 1, 2, 3) // of another office
+	reports = append(reports[:2], report(3, keys.Span{Start: keys.KeyspacePrefix(2), End: keys.KeyspacePrefix(3)}, 2, 2, 5, 1),
+		report(4, keys.Span{Start: keys.KeyspacePrefix(3)}, 2, 2, 5, 1))
+	fourth := want(third, 1, 2, 3, 4)
+	reports = reports[1:] // range 1 has no leader
+	want(fourth, 1)
 }
 
 // TestLiveness: up, suspect and dead by silence alone, and nobody dead within the grace period.

@@ -43,7 +43,7 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 	return resp, nil
 }
 
-// addMap adds the cluster map if the node's is another. A map with holes is held back at the begin of an
+// addMap adds the cluster map if the node's is another: of its routes, those that have changed. A map with holes is held back at the begin of an
 // office: the nodes' own, from the office before, is better.
 func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have uint64) {
 	if d.cl.tile().holes > 0 && now-d.since < d.o.Grace {
@@ -52,7 +52,7 @@ func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have u
 	}
 	resp.MapVersion = d.mapVersion()
 	if resp.MapVersion != have {
-		resp.Routes = d.cl.routes(keys.Span{})
+		resp.Routes = d.cl.routesSince(d.versionIn(have))
 		resp.Nodes = d.nodeInfos(now)
 		resp.Keyspaces = d.keyspaces(true)
 	}
@@ -60,6 +60,14 @@ func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have u
 
 // mapVersion names the state of the map. The office number makes versions of a later driver higher.
 func (d *core) mapVersion() uint64 { return d.cat.office<<32 | d.cl.version&(1<<32-1) }
+
+// versionIn is the version of the cluster in a version of the map; 0, before all, if that is of another office.
+func (d *core) versionIn(version uint64) uint64 {
+	if version>>32 != d.cat.office {
+		return 0
+	}
+	return version & (1<<32 - 1)
+}
 
 // hurried says whether work is under way that the node's next report will move on.
 func (d *core) hurried(n *node) bool {

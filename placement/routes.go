@@ -104,3 +104,18 @@ func (c *cluster) routes(span keys.Span) []*locuspb.Route {
 	}
 	return out
 }
+
+// routesSince lists the routes that have changed since a version, in key order. With 1,000 ranges that wake now and then the
+// whole map, to every node, was most of what an idle cluster did.
+func (c *cluster) routesSince(version uint64) []*locuspb.Route {
+	if version < c.rerouted {
+		return c.routes(keys.Span{})
+	}
+	var out []*locuspb.Route
+	for _, r := range c.tile().list {
+		if r.changed > version {
+			out = append(out, c.route(r))
+		}
+	}
+	return out
+}

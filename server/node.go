@@ -150,8 +150,7 @@ func (n *Node) fail(err error) {
 	n.mu.Unlock()
 	if first {
 		n.ready.Store(false)
-		n.log.Error("the node can't go on", "error", err)
-		close(n.failed)
+		close(n.failed) // Wait tells of it
 	}
 }
 

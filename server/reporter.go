@@ -38,6 +38,9 @@ type reporter struct {
 	splitter *splitter
 	interval time.Duration
 	log      *slog.Logger
+	// moved is another number whenever something of the replicas may have become news; nil: it may be at any time. To look at
+	// 1,000 replicas ten times a second costs more than all else that an idle node does.
+	moved func() uint64
 	// learned is called after each answer, for whoever keeps addresses.
 	learned func(nodes []*locuspb.NodeInfo)
 
@@ -79,11 +82,9 @@ func (r *reporter) run(ctx context.Context) {
 	defer r.wg.Wait()
 	look := time.NewTicker(lookPeriod)
 	defer look.Stop()
-	var digest uint64
+	n := news{ranges: r.store.Ranges, moved: r.moved}
 	for ctx.Err() == nil {
-		next := r.report(ctx)
-		digest = digestOf(r.store.Ranges())
-		due := time.NewTimer(next)
+		due := time.NewTimer(r.report(ctx, n.reported()))
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
@@ -94,12 +95,52 @@ func (r *reporter) run(ctx context.Context) {
 				waiting = false
 			case <-look.C:
 				// A new leader or descriptor is news that clients wait for.
-				waiting = digestOf(r.store.Ranges()) == digest
+				waiting = !n.look()
 			}
 		}
 		due.Stop()
 		pauseFor(ctx, minReport)
 	}
+}
+
+// news finds out whether something of the replicas has become news since they were last reported.
+type news struct {
+	ranges func() []raftstore.RangeInfo
+	moved  func() uint64 // reporter.moved
+	seen   uint64        // of moved
+	again  bool          // look once more: the store may count before it shows
+	digest uint64        // of what was reported
+}
+
+func (n *news) counted() uint64 {
+	if n.moved == nil {
+		return 0
+	}
+	return n.moved()
+}
+
+// reported is what to report now.
+func (n *news) reported() []raftstore.RangeInfo {
+	n.seen, n.again = n.counted(), true // before the ranges: what happens meanwhile is looked at
+	ranges := n.ranges()
+	n.digest = digestOf(ranges)
+	return ranges
+}
+
+// look says whether there is news.
+func (n *news) look() bool {
+	now := n.counted()
+	if n.moved != nil && now == n.seen && !n.again {
+		return false
+	}
+	n.again, n.seen = now != n.seen, now
+	return digestOf(n.ranges()) != n.digest
+}
+
+// movedIn adds up what a store counts of what makes news of a replica: its entries (a new leader's first is one), elections,
+// snapshots and removals. NB: a leader that steps down for nobody is none, and waits for the next heartbeat.
+func movedIn(m raftstore.Metrics) uint64 {
+	return m.AppliedEntries + m.Elections + m.SnapshotsApplied + m.ReplicasRemoved + m.Splits
 }
 
 func pauseFor(ctx context.Context, d time.Duration) {
@@ -112,10 +153,9 @@ func pauseFor(ctx context.Context, d time.Duration) {
 }
 
 // report sends one heartbeat and acts on the answer. It returns when the next is due.
-func (r *reporter) report(ctx context.Context) time.Duration {
-	ranges := r.store.Ranges()
+func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) time.Duration {
 	r.cmap.Learn(routesOf(ranges))
-	r.splitter.look()
+	r.splitter.lookAt(ranges)
 	r.splitter.loads.turn()
 	req := r.request(ranges)
 	ctx, cancel := context.WithTimeout(ctx, max(r.interval, tryTimeout))

@@ -63,8 +63,10 @@ func newSplitter(s splittable, layout func(ids.KeyspaceID) (keys.Layout, bool), 
 }
 
 // look begins to measure a range if that is due, and then the next.
-func (s *splitter) look() {
-	if i, ok := s.due(s.store.Ranges()); ok {
+func (s *splitter) look() { s.lookAt(s.store.Ranges()) }
+
+func (s *splitter) lookAt(ranges []raftstore.RangeInfo) {
+	if i, ok := s.due(ranges); ok {
 		s.store.MeasureRange(i.Descriptor.ID, i.Descriptor.Epoch.Bounds, func(m raftstore.Measure, err error) {
 			s.measured(i, m, err)
 		})

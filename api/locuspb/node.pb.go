@@ -1039,7 +1039,7 @@ type HeartbeatResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clock         uint64                 `protobuf:"varint,1,opt,name=clock,proto3" json:"clock,omitempty"`
 	MapVersion    uint64                 `protobuf:"varint,2,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`
-	Routes        []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"` // all, when map_version moved
+	Routes        []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"` // that have changed since the request's map_version; all, if that is of another driver
 	Nodes         []*NodeInfo            `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Keyspaces     []*Keyspace            `protobuf:"bytes,5,rep,name=keyspaces,proto3" json:"keyspaces,omitempty"`
 	Functions     []*FunctionInfo        `protobuf:"bytes,6,rep,name=functions,proto3" json:"functions,omitempty"`

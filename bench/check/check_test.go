@@ -46,6 +46,8 @@ type mutant struct {
 	name, file string
 	breaks     []clustertest.Break
 	nemesis    string
+	// within is enough time for it, where most of what is wrong is only seen by the judge in the end; 0: -check.time.
+	within time.Duration
 }
 
 // endlessLease is a lease that holds for as long as its leader does not know better. With bound followers the old leader
@@ -56,12 +58,26 @@ var mutations = []mutant{
 	{"a lease that never ends", "raftstore/lease.go", []clustertest.Break{
 		endlessLease,
 		{Right: "return r.store.opts.Monotonic() < r.raft.heardAt+r.store.opts.electionTimeout()", Wrong: "return false"},
-	}, "partition"},
-	{"a lease that never ends, bound followers", "raftstore/lease.go", []clustertest.Break{endlessLease}, "partition"},
+	}, "partition", 0},
+	{"a lease that never ends, bound followers", "raftstore/lease.go", []clustertest.Break{endlessLease}, "partition", 0},
 	{"retried commands run again", "raftstore/evaluate.go", []clustertest.Break{
 		{Right: "if prior != nil {", Wrong: "if false {"},
-	}, "kill,partition"},
+	}, "kill,partition", 0},
+	{"snapshots read the newest", "raftstore/read.go", []clustertest.Break{
+		{Right: "if ts == 0 || ts >= s.applied.TS {", Wrong: "if true {"},
+	}, "transfer", briefly},
+	{"a fresh timestamp asks no leaseholder (C2)", "internal/clientcore/dispatch.go", []clustertest.Break{
+		{Right: "\t\tc.gather(o)\n", Wrong: "\t\tc.finish(o, Done{Timestamp: c.clock})\n"},
+	}, "transfer", briefly},
+	{"a fresh timestamp is what leaseholders have closed (C2)", "raftstore/store.go", []clustertest.Break{
+		{Right: "now := uint64(r.store.clock.Now())\n\t\treply", Wrong: "now := uint64(st.applied.Closed)\n\t\treply"},
+	}, "transfer", briefly},
+	{"what an optimistic call has read may have changed (A7)", "raftstore/evaluate.go", []clustertest.Break{
+		{Right: "ok, err := b.holds(c.attempt)", Wrong: "ok, err := true, error(nil)"},
+	}, "transfer", briefly},
 }
+
+const briefly = 10 * time.Second
 
 // TestMutants runs the command of binaries that have a bug, which it has to find: status 1, and a history.
 func TestMutants(t *testing.T) {
@@ -71,9 +87,13 @@ func TestMutants(t *testing.T) {
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
 			binary := clustertest.Binary(t, "-overlay", clustertest.Overlay(t, m.file, "", m.breaks...))
-			ctx, cancel := context.WithTimeout(t.Context(), *length+5*time.Minute)
+			within := m.within
+			if within == 0 {
+				within = *length
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), within+5*time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, binary, "check", "--time", length.String(), "--nemesis", m.nemesis, "--output", "json", "--verbose")
+			cmd := exec.CommandContext(ctx, binary, "check", "--time", within.String(), "--nemesis", m.nemesis, "--output", "json", "--verbose")
 			cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 			cmd.Stderr = os.Stderr
 			out, err := cmd.Output()

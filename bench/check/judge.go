@@ -60,7 +60,8 @@ func digest(records []record) string {
 const copies = 3
 
 // digestEachReplica reads everything three times, each time at another replica of each range: a leader hands
-// over only to a replica that has all of its log, and each read is the new leaseholder's own data.
+// over only to a replica that has all of its log, and each read is the new leaseholder's own data. So are the newest
+// snapshots, which are read again.
 func (l *Load) digestEachReplica(ctx context.Context) ([]string, error) {
 	var out []string
 	for i := range copies {
@@ -81,6 +82,7 @@ func (l *Load) digestEachReplica(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("reading everything, round %d: %w", i, err)
 		}
 		out = append(out, d)
+		l.readAllAgain(ctx)
 	}
 	return out, nil
 }
@@ -213,6 +215,8 @@ type Verdict struct {
 	Operations int    `json:"register_operations"`
 	Registers  int    `json:"registers"`
 	Timestamps int    `json:"timestamps"`
+	Snapshots  int    `json:"snapshots"`
+	Again      int    `json:"snapshots_again"`
 }
 
 // Judge compares everything that clients were told with what is there, on every replica. A *Violation says what is
@@ -237,6 +241,9 @@ func (l *Load) Judge(ctx context.Context) (Verdict, error) {
 		if d != digests[0] {
 			return Verdict{}, violates("", "replicas differ: round %d read %s, the first %s", i, d, digests[0])
 		}
+	}
+	if err := l.Failure(nil); err != nil {
+		return Verdict{}, err
 	}
 	v, err := l.judgeHistories()
 	v.Digest = digests[0]
@@ -270,6 +277,11 @@ func (l *Load) judgeHistories() (Verdict, error) {
 	}
 	if err != nil {
 		return v, &Violation{Key: key, Reason: err}
+	}
+	all, again := l.cuts.list()
+	v.Snapshots, v.Again = len(all), again
+	if err := judgeCuts(all, ops, l.counters[:], l.writers); err != nil {
+		return v, err
 	}
 	for i, w := range l.clients {
 		v.Timestamps += len(w.session.events)

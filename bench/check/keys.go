@@ -38,6 +38,9 @@ func uniqueValue(key []byte) []byte {
 	return bytes.Repeat(line, 1+int(sum%15))
 }
 
+// counters are how many there are.
+const counters = 4
+
 func counterKey(i int) []byte { return fmt.Appendf(nil, "%c/c/%d", prefix(2*i), i) }
 
 func registerKey(generation, i int) string {

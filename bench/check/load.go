@@ -40,7 +40,8 @@ type Load struct {
 
 	clients  []*worker
 	writers  []*ledger
-	counters [4]*counterLog
+	counters [counters]*counterLog
+	cuts     cuts
 	reads    atomic.Int64
 	register struct {
 		ops         atomic.Int64 // numbers operations: so many to a generation
@@ -62,7 +63,7 @@ type worker struct {
 const impatience = 100 * time.Millisecond
 
 // goroutines of a client, each with one operation under way.
-const goroutines = writersPerClient + 3
+const goroutines = writersPerClient + 4
 
 // Start makes the keyspace and starts clients. Each of their goroutines begins an operation every so often at most; 0: as
 // often as it can. The load ends with Stop, its connections with Close.
@@ -81,6 +82,7 @@ func Start(ctx context.Context, c *cluster.Cluster, clients int, every time.Dura
 		l.run(w.read, i)
 		l.run(w.count, i)
 		l.run(w.work, i)
+		l.run(w.snapshot, i)
 	}
 	return l, nil
 }
@@ -237,12 +239,18 @@ func (w *worker) write(ctx context.Context, id, n int, _ *rand.Rand) {
 	key := uniqueKey(id, n)
 	call := w.load.clock.Now()
 	ts, err := w.ks.Put(ctx, key, uniqueValue(key))
-	w.session.add(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(ts), Write: true, Name: string(key)})
+	w.wrote(history.Event{Call: call, Return: w.load.clock.Now(), Timestamp: uint64(ts), Write: true, Name: string(key)})
 	o := w.load.outcomeOf("put", err)
 	w.load.writers[id].add(o, uint64(ts))
 	if o == acknowledged {
 		w.load.acks.add(id % prefixes)
 	}
+}
+
+// wrote keeps a write that was acknowledged; one without a timestamp was not.
+func (w *worker) wrote(e history.Event) {
+	w.session.add(e)
+	w.load.cuts.acknowledged(e)
 }
 
 // read reads a key that somebody was told is written.
@@ -320,18 +328,27 @@ type counterLog struct {
 
 var addTo = client.NewFunc[int64, int64]("counter")
 
+// optimistic says which share of the calls is made in optimistic mode, beside the range's sequencer: one in so many. The
+// others are on the same keys, so that it often has to run again.
+const optimistic = 4
+
 // count calls the counter function.
 func (w *worker) count(ctx context.Context, _, _ int, rng *rand.Rand) {
 	i := rng.IntN(len(w.load.counters))
 	amount := 1 + rng.Int64N(5)
-	a := history.Addition{Amount: amount, Call: w.load.clock.Now()}
-	r, err := addTo.Do(ctx, w.ks.Key(counterKey(i)), amount)
+	a := history.Addition{Amount: amount, Optimistic: rng.IntN(optimistic) == 0, Call: w.load.clock.Now()}
+	var opts []client.CallOption
+	what := "call"
+	if a.Optimistic {
+		opts, what = append(opts, client.Optimistic()), "optimistic call"
+	}
+	r, err := addTo.Do(ctx, w.ks.Key(counterKey(i)), amount, opts...)
 	a.Return, a.Sum, a.Timestamp = w.load.clock.Now(), r.Value, uint64(r.Timestamp)
-	w.session.add(history.Event{Call: a.Call, Return: a.Return, Timestamp: a.Timestamp, Write: true, Name: string(counterKey(i))})
+	w.wrote(history.Event{Call: a.Call, Return: a.Return, Timestamp: a.Timestamp, Write: true, Name: string(counterKey(i))})
 	log := w.load.counters[i]
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	switch w.load.outcomeOf("call", err) {
+	switch w.load.outcomeOf(what, err) {
 	case acknowledged:
 		log.adds = append(log.adds, a)
 	case ambiguous:

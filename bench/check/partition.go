@@ -18,7 +18,7 @@ type partition struct {
 	lives bool
 }
 
-var cut = cluster.Link{Cut: true}
+var severed = cluster.Link{Cut: true}
 
 // when is a link that is bad under a condition.
 func when(bad bool, l cluster.Link) cluster.Link {
@@ -42,17 +42,17 @@ func (n *Nemesis) nextPartition(ctx context.Context) partition {
 	switch n.Rand.IntN(10) {
 	case 0, 1, 2, 3:
 		return partition{"alone: " + name, func(from, to int) cluster.Link {
-			return when(from == victim || to == victim, cut)
+			return when(from == victim || to == victim, severed)
 		}, true}
 	case 4:
 		return n.minority()
 	case 5:
-		return partition{"does not hear: " + name, func(_, to int) cluster.Link { return when(to == victim, cut) }, false}
+		return partition{"does not hear: " + name, func(_, to int) cluster.Link { return when(to == victim, severed) }, false}
 	case 6:
-		return partition{"is not heard: " + name, func(from, _ int) cluster.Link { return when(from == victim, cut) }, false}
+		return partition{"is not heard: " + name, func(from, _ int) cluster.Link { return when(from == victim, severed) }, false}
 	case 7:
 		return partition{"cut: " + name + " and " + nodes[other].Name(), func(from, to int) cluster.Link {
-			return when(from == victim && to == other || from == other && to == victim, cut)
+			return when(from == victim && to == other || from == other && to == victim, severed)
 		}, false}
 	case 8:
 		slow := cluster.Link{Delay: 5*time.Millisecond + n.UpTo(300*time.Millisecond)}
@@ -75,7 +75,7 @@ func (n *Nemesis) minority() partition {
 		which = append(which, nodes[i])
 	}
 	return partition{"minority: " + names(which), func(from, to int) cluster.Link {
-		return when(off[from] != off[to], cut)
+		return when(off[from] != off[to], severed)
 	}, len(nodes) == copies} // with more nodes a range may have most of its replicas there
 }
 

@@ -69,9 +69,9 @@ func (w *worker) operate(ctx context.Context, in history.Input) {
 	default:
 		w.actor.seen[in.Key] = out.Value
 	}
-	w.session.add(history.Event{
-		Call: o.Call, Return: o.Return, Timestamp: out.Timestamp, Write: wrote, Name: history.Describe(in, out),
-	})
+	e := history.Event{Call: o.Call, Return: o.Return, Timestamp: out.Timestamp, Write: wrote, Name: history.Describe(in, out)}
+	w.session.add(e)
+	w.load.cuts.acknowledged(e)
 }
 
 // ask asks the cluster; did is false for an operation that did nothing.

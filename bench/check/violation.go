@@ -88,12 +88,37 @@ func (l *Load) about(v *Violation) []line {
 		}
 		c.mu.Lock()
 		for _, a := range c.adds {
-			out = append(out, line{a.Call, fmt.Sprintf("[%d, %d] added %d, was told %d @%d", a.Call, a.Return, a.Amount, a.Sum, a.Timestamp)})
+			out = append(out, line{a.Call, fmt.Sprintf("[%d, %d] added %d%s, was told %d @%d", a.Call, a.Return, a.Amount, mode(a), a.Sum, a.Timestamp)})
 		}
 		for _, n := range c.unknown {
 			out = append(out, line{history.Never, fmt.Sprintf("added %d, outcome unknown", n)})
 		}
 		c.mu.Unlock()
+	}
+	return append(out, l.seenOf(v.Key)...)
+}
+
+func mode(a history.Addition) string {
+	if a.Optimistic {
+		return " in optimistic mode"
+	}
+	return ""
+}
+
+// seenOf is what snapshots found of a key.
+func (l *Load) seenOf(key string) []line {
+	var out []line
+	all, _ := l.cuts.list()
+	for _, c := range all {
+		r, found := c.find(key)
+		if !found && !slices.Contains(c.fixed(), key) && !isUnique(key) || key == "" {
+			continue
+		}
+		what := "snapshot"
+		if c.again {
+			what = "snapshot, again,"
+		}
+		out = append(out, line{c.call, fmt.Sprintf("[%d, %d] client %d: %s at %d: %s", c.call, c.answer, c.client, what, c.at, r.say(found))})
 	}
 	return out
 }

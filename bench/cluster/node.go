@@ -40,7 +40,9 @@ type Node struct {
 type process struct {
 	cmd *exec.Cmd
 	// told: somebody asked it to end. Guarded by the node's lock.
-	told   bool
+	told bool
+	// served: it has said that it serves. The end of one that has not is its start's error. Guarded by the node's lock.
+	served bool
 	exited chan struct{}
 	status error // of cmd.Wait; valid once exited is closed
 }
@@ -137,7 +139,7 @@ func (n *Node) Start(ctx context.Context) error {
 	case s := <-word:
 		if s.err == nil {
 			n.mu.Lock()
-			n.mu.block = s.block
+			n.mu.block, p.served = s.block, true
 			n.mu.Unlock()
 			return nil
 		}
@@ -181,7 +183,7 @@ func (n *Node) launch() (io.ReadCloser, *process, error) {
 func (n *Node) reap(p *process) {
 	p.status = p.cmd.Wait()
 	n.mu.Lock()
-	told := p.told
+	told := p.told || !p.served
 	n.mu.Unlock()
 	if !told {
 		n.cluster.crashed(fmt.Sprintf("%s: %v: %s", n.name, p.cmd.ProcessState, n.LastLines(1)))
@@ -231,6 +233,26 @@ func (n *Node) Stop(ctx context.Context) error {
 		return fmt.Errorf("cluster: %s stopped with %w: %s", n.name, p.status, n.LastLines(1))
 	}
 	return nil
+}
+
+// ExpectEnd says that the process may end by itself from now on, for which there will be a reason. wait waits for that, and
+// returns its exit status.
+func (n *Node) ExpectEnd() (wait func(context.Context) (status int, err error), err error) {
+	p, err := n.tell(func(*os.Process) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, fmt.Errorf("cluster: %s does not run", n.name)
+	}
+	return func(ctx context.Context) (int, error) {
+		select {
+		case <-p.exited:
+			return p.cmd.ProcessState.ExitCode(), nil
+		case <-ctx.Done():
+			return 0, fmt.Errorf("cluster: %s goes on: %w", n.name, context.Cause(ctx))
+		}
+	}, nil
 }
 
 // Pause stops the process where it is (SIGSTOP), until Resume or its end.

@@ -11,6 +11,7 @@ type Addition struct {
 	Amount, Sum  int64
 	Timestamp    uint64
 	Call, Return Instant
+	Optimistic   bool // made in optimistic mode; it has to count all the same
 }
 
 // CounterError says what a counter did wrong.

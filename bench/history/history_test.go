@@ -231,7 +231,7 @@ func TestCounter(t *testing.T) {
 		{"unknown and without effect", []Addition{add(2, 2, 1, 2)}, []int64{4}, 2, ""},
 		{"one sum for two calls", []Addition{add(2, 2, 1, 2), add(2, 2, 3, 4)}, nil, 2, "already"},
 		{"against real time", []Addition{add(2, 5, 1, 2), add(3, 3, 3, 4)}, nil, 5, "told less"},
-		{"falling timestamps", []Addition{{2, 2, 9, 1, 5}, {2, 4, 8, 2, 6}}, nil, 4, "below"},
+		{"falling timestamps", []Addition{{Amount: 2, Sum: 2, Timestamp: 9, Call: 1, Return: 5}, {Amount: 2, Sum: 4, Timestamp: 8, Call: 2, Return: 6}}, nil, 4, "below"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := CheckCounter(tc.adds, tc.unknown, tc.value)

@@ -24,6 +24,7 @@ var (
 	locus  = flag.String("kill.binary", "", "run this locus binary instead of building one")
 	level  = flag.String("kill.log-level", "warn", "the nodes' --log-level")
 	kills  = flag.Int("kill.kills", 0, "how many kills; 0: as the size says")
+	ext4   = flag.Bool("kill.ext4", false, "TestDiskFullExt4, which is known to fail")
 	writes = flag.Int("kill.writes", 0, "how many acknowledged writes of unique keys at least; 0: as the size says")
 )
 

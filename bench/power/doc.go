@@ -1,7 +1,7 @@
 // Command power mounts a file system in memory that loses, on command, what was not synced: power loss for processes that
 // were killed, and can't lose it otherwise, because the kernel keeps what a killed process wrote.
 //
-//	power [-names-by-directory] MOUNTPOINT
+//	power [-names-by-directory] [-capacity BYTES] MOUNTPOINT
 //
 // It mounts without help (mount(2); no fusermount), so it needs root and /dev/fuse, and supports shared mappings. It answers
 // each line of its standard input with one line on its standard output, the first unasked:
@@ -10,6 +10,9 @@
 //	cut                only what was synced is left
 //	cut SEED           and any part of the rest, drawn from the seed
 //	freeze             the next cut is of this moment, whatever is written and synced until then
+//	capacity BYTES     so much fits on the disk from now on; what does not fails with ENOSPC, and statfs tells of it
+//	fail-syncs         syncs fail with EIO, and what they did not write no later one does
+//	heal-syncs         they no longer do
 //	(end of input)     it unmounts and ends
 //
 // A cut unmounts and mounts again, which drops what the kernel cached; whoever still has a file open makes it fail. What

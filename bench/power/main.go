@@ -16,9 +16,10 @@ import (
 
 func main() {
 	inDirectories := flag.Bool("names-by-directory", false, "the sync of a file does not make its name durable")
+	capacity := flag.Int64("capacity", disk.DefaultCapacity, "how many bytes fit on the disk")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: power [-names-by-directory] MOUNTPOINT")
+		fmt.Fprintln(os.Stderr, "usage: power [-names-by-directory] [-capacity BYTES] MOUNTPOINT")
 		os.Exit(2)
 	}
 	names := disk.ByFilesToo
@@ -26,7 +27,9 @@ func main() {
 		names = disk.InDirectoriesOnly
 	}
 	signal.Ignore(os.Interrupt) // who interrupts the test would leave the mount behind; the end of the input unmounts
-	if err := serve(disk.New(names), flag.Arg(0)); err != nil {
+	d := disk.New(names)
+	d.SetCapacity(*capacity)
+	if err := serve(d, flag.Arg(0)); err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
@@ -40,8 +43,10 @@ func serve(d *disk.Disk, at string) error {
 	}
 	fmt.Println("ok")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if lines.Text() == "freeze" {
-			d.Freeze()
+		if done, err := live(d, lines.Text()); err != nil {
+			fmt.Println("error:", err)
+			continue
+		} else if done {
 			fmt.Println("ok")
 			continue
 		}
@@ -63,6 +68,26 @@ func serve(d *disk.Disk, at string) error {
 		return detach(at)
 	}
 	return nil
+}
+
+// live does a command that needs no unmounting; done is false for others.
+func live(d *disk.Disk, line string) (done bool, err error) {
+	command, argument, _ := strings.Cut(line, " ")
+	switch command {
+	case "freeze":
+		d.Freeze()
+	case "capacity":
+		bytes, err := strconv.ParseInt(argument, 10, 64)
+		if err != nil {
+			return false, fmt.Errorf("power: capacity: %w", err)
+		}
+		d.SetCapacity(bytes)
+	case "fail-syncs", "heal-syncs":
+		d.FailSyncs(command == "fail-syncs")
+	default:
+		return false, nil
+	}
+	return true, nil
 }
 
 // parse reads a cut; its seed, if there is one, is the source of chance.

@@ -172,21 +172,19 @@ func (n *node) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int64) 
 }
 
 func (n *node) Write(_ context.Context, f fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
-	n.d.Write(n.i, data, off)
-	if h, ok := f.(*handle); ok && h.synced {
-		n.d.Datasync(n.i)
+	written, errno := n.d.Write(n.i, data, off)
+	if h, ok := f.(*handle); ok && h.synced && errno == 0 {
+		errno = n.d.Datasync(n.i)
 	}
-	return uint32(len(data)), 0
+	return uint32(written), errno
 }
 
 func (n *node) Fsync(_ context.Context, _ fs.FileHandle, flags uint32) syscall.Errno {
 	const dataOnly = 1 // FUSE_FSYNC_FDATASYNC
 	if flags&dataOnly != 0 {
-		n.d.Datasync(n.i)
-	} else {
-		n.d.Sync(n.i)
+		return n.d.Datasync(n.i)
 	}
-	return 0
+	return n.d.Sync(n.i)
 }
 
 // Flush is what close(2) does: nothing that would be durable.
@@ -194,20 +192,16 @@ func (n *node) Flush(context.Context, fs.FileHandle) syscall.Errno { return 0 }
 
 func (n *node) Allocate(_ context.Context, _ fs.FileHandle, off, size uint64, mode uint32) syscall.Errno {
 	const keepSize = 1 // FALLOC_FL_KEEP_SIZE
-	switch {
-	case mode&^keepSize != 0:
+	if mode&^keepSize != 0 {
 		return syscall.EOPNOTSUPP
-	case mode == 0 && n.d.Attr(n.i).Size < int64(off+size):
-		n.d.Truncate(n.i, int64(off+size))
 	}
-	return 0
+	return n.d.Allocate(n.i, int64(off), int64(size), mode == 0)
 }
 
 func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	const blocks = 64 << 30 / disk.PageSize
-	used := uint64(n.d.Size()) / disk.PageSize
+	capacity, free := n.d.Space()
 	out.Bsize, out.Frsize, out.NameLen = disk.PageSize, disk.PageSize, 255
-	out.Blocks, out.Bfree, out.Bavail = blocks, blocks-used, blocks-used
+	out.Blocks, out.Bfree, out.Bavail = uint64(capacity)/disk.PageSize, uint64(free)/disk.PageSize, uint64(free)/disk.PageSize
 	out.Files, out.Ffree = 1<<20, 1<<19
 	return 0
 }

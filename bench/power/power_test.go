@@ -25,6 +25,13 @@ func TestMain(m *testing.M) {
 // start mounts a disk and returns its directory and a function that cuts the power.
 func start(t *testing.T, args ...string) (dir string, cut func()) {
 	t.Helper()
+	dir, command := startCommand(t, args...)
+	return dir, func() { t.Helper(); command("cut") }
+}
+
+// startCommand mounts a disk and returns its directory and a function that does a command.
+func startCommand(t *testing.T, args ...string) (dir string, command func(string)) {
+	t.Helper()
 	dir = t.TempDir()
 	cmd := exec.Command(os.Args[0], append(args, dir)...)
 	cmd.Env = append(os.Environ(), "POWER_COMMAND=1")
@@ -52,13 +59,13 @@ func start(t *testing.T, args ...string) (dir string, cut func()) {
 			t.Error(err)
 		}
 	})
-	return dir, func() {
+	return dir, func(what string) {
 		t.Helper()
-		if _, err := io.WriteString(in, "cut\n"); err != nil {
+		if _, err := io.WriteString(in, what+"\n"); err != nil {
 			t.Fatal(err)
 		}
 		line, err := lines.ReadString('\n')
-		if err != nil || !strings.HasPrefix(line, "ok: ") {
+		if err != nil || !strings.HasPrefix(line, "ok") {
 			t.Fatalf("%q, %v", line, err)
 		}
 	}
@@ -160,5 +167,81 @@ func TestMountedMappings(t *testing.T) {
 	cut()
 	if got := read(t, name); len(got) != 1<<20 || got[5000:5006] != "synced" || got[9000:9004] != "\x00\x00\x00\x00" {
 		t.Fatalf("%d bytes, %q %q", len(got), got[5000:5006], got[9000:9004])
+	}
+}
+
+// TestMountedCapacity: a full disk is one to statfs(2), write(2) and fallocate(2), and to the sync of a mapping. Raised, it
+// no longer is.
+func TestMountedCapacity(t *testing.T) {
+	dir, command := startCommand(t, "-capacity", "1048576")
+	free := func() int64 {
+		t.Helper()
+		var s syscall.Statfs_t
+		if err := syscall.Statfs(dir, &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Blocks*uint64(s.Bsize) > 2<<20 {
+			t.Fatalf("statfs tells of %d blocks", s.Blocks)
+		}
+		return int64(s.Bavail) * s.Bsize
+	}
+	if free() != 1<<20 {
+		t.Fatal(free())
+	}
+	name := filepath.Join(dir, "f")
+	write(t, name, strings.Repeat("x", 1<<20-4096), 0, true)
+	if free() != 4096 {
+		t.Fatal(free())
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "g"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 8192)); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, 1<<20); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	m, err := syscall.Mmap(int(f.Fd()), 0, 1<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(m[1<<19:], "does not fit")
+	if err := f.Sync(); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	command("capacity 2097152")
+	copy(m[1<<19:], "fits")
+	if err := errors.Join(f.Sync(), syscall.Munmap(m)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if free() < 1<<20 {
+		t.Fatal(free())
+	}
+}
+
+// TestMountedSyncsFail: fsync(2) says so.
+func TestMountedSyncsFail(t *testing.T) {
+	dir, command := startCommand(t)
+	f, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	command("fail-syncs")
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	command("heal-syncs")
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
 	}
 }

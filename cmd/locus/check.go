@@ -33,7 +33,8 @@ func (s *shell) checkCommand() *cobra.Command {
 the nodes meanwhile: kill them (SIGKILL), pause them (SIGSTOP), cut, slow down and lose what they say to each other while
 clients reach them all, move leases and split ranges. Then heal everything, and judge:
 
-- registers are linearizable, counters exact, and no acknowledged key is missing, at any time
+- registers are linearizable, counters exact (calls in optimistic mode among them), and no acknowledged key is missing
+- snapshots of all ranges have exactly the writes at or below their timestamp, are fresh, and stay as they were
 - timestamps agree with real time on each key, and with each client's order over all keys
 - all replicas are equal
 - every range takes writes again after each fault
@@ -53,7 +54,7 @@ Partitions need every address of 127.0.0.0/8 to be this machine's, as it is on L
 	f := c.Flags()
 	f.DurationVar(&o.Time, "time", d.Time, "how long clients work and faults happen; up to 1h")
 	f.StringSliceVar(&o.nemesis, "nemesis", all, "faults to make, or none")
-	f.IntVar(&o.Clients, "clients", d.Clients, "clients, each with five operations under way")
+	f.IntVar(&o.Clients, "clients", d.Clients, "clients, each with six operations under way")
 	f.IntVar(&o.Nodes, "nodes", d.Nodes, "nodes to start")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed of the choice of faults; 0 a new one")
 	f.BoolVar(&o.Keep, "keep", false, "keep logs and data, and say where, even if nothing is wrong")
@@ -166,8 +167,9 @@ func printCheck(w io.Writer, s check.Summary, ok bool) {
 		faults = []string{"none"}
 	}
 	fmt.Fprintf(w, "%d nodes, %d clients, %s, seed %d\n", s.Nodes, s.Clients, s.Took.Round(100*time.Millisecond), s.Seed)
-	fmt.Fprintf(w, "acknowledged   %s unique keys, %s counter calls, %s writes of registers, %s reads\n",
-		output.Count(int64(o.Keys)), output.Count(int64(o.Calls)), output.Count(int64(o.Writes)), output.Count(o.Reads))
+	fmt.Fprintf(w, "acknowledged   %s unique keys, %s counter calls (%s optimistic), %s writes of registers, %s reads\n",
+		output.Count(int64(o.Keys)), output.Count(int64(o.Calls)), output.Count(int64(o.Optimistic)), output.Count(int64(o.Writes)), output.Count(o.Reads))
+	fmt.Fprintf(w, "snapshots      %s fresh ones of all ranges, and %s read again\n", output.Count(int64(o.Snapshots)), output.Count(int64(o.Again)))
 	fmt.Fprintf(w, "otherwise      %s comparisons did not hold, %s outcomes unknown, %s refused\n",
 		output.Count(int64(o.Conflicts)), output.Count(int64(o.Ambiguous)), output.Count(int64(o.Refused)))
 	fmt.Fprintf(w, "faults         %s\n", strings.Join(faults, ", "))

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// Disk is a file system that loses what was not synced (bench/power), mounted by a process of its own.
+// Disk is a file system that loses what was not synced, and that can be full (bench/power), mounted by a process of its own.
 type Disk struct {
 	dir   string
 	in    io.WriteCloser
@@ -90,6 +90,22 @@ func (d *Disk) Cut() (lost string, err error) { return d.command("cut") }
 // CutByChance also leaves any part of the rest.
 func (d *Disk) CutByChance(seed uint64) (lost string, err error) {
 	return d.command(fmt.Sprintf("cut %d", seed))
+}
+
+// SetCapacity changes how many bytes the disk takes; what does not fit fails with ENOSPC.
+func (d *Disk) SetCapacity(bytes int64) error {
+	_, err := d.command(fmt.Sprintf("capacity %d", bytes))
+	return err
+}
+
+// FailSyncs makes all syncs fail with EIO from now on, or no longer.
+func (d *Disk) FailSyncs(fail bool) error {
+	word := "heal-syncs"
+	if fail {
+		word = "fail-syncs"
+	}
+	_, err := d.command(word)
+	return err
 }
 
 func (d *Disk) command(line string) (string, error) {

@@ -99,6 +99,8 @@ func (d *Disk) Cut(rng *rand.Rand) Lost {
 		i.links = 1
 	}
 	visit(d.root)
+	d.used = 0
+	walk(d.root, func(i *Inode) { d.used += int64(len(i.seen.pages)) })
 	return l
 }
 

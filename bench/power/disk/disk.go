@@ -31,7 +31,14 @@ type Disk struct {
 	journaled uint64
 	syncs     uint64
 	frozen    *Disk // what Freeze saw
+	// capacity in pages; what programs see takes used of them, whether it is synced or not. A file without a name takes
+	// none.
+	capacity, used int64
+	failSyncs      bool
 }
+
+// DefaultCapacity of a disk, in bytes.
+const DefaultCapacity = 64 << 30
 
 // Inode is a file or a directory. Its fields are guarded by the disk's lock, but for those that never change.
 type Inode struct {
@@ -56,6 +63,9 @@ type state struct {
 
 type page [PageSize]byte
 
+// zeros is every page that was allocated and not written to. It is shared, and never written.
+var zeros = new(page)
+
 // change of names: inode gets a name, or loses one, or both; what had the name loses it.
 type change struct {
 	inode    *Inode
@@ -65,7 +75,7 @@ type change struct {
 
 // New makes an empty disk.
 func New(names Names) *Disk {
-	d := &Disk{names: names}
+	d := &Disk{names: names, capacity: DefaultCapacity / PageSize}
 	d.root = d.newInode(true, 0o755)
 	d.root.links = 1
 	return d
@@ -201,14 +211,19 @@ func (d *Disk) change(c change) {
 			dir.mtime = time.Now()
 		}
 	}
-	apply(c.from, func() { c.inode.links--; delete(c.from.seen.entries, c.old) })
+	unlink := func(i *Inode) {
+		if i.links--; i.links == 0 {
+			d.used -= int64(len(i.seen.pages))
+		}
+	}
 	apply(c.to, func() {
 		if over := c.to.seen.entries[c.new]; over != nil {
-			over.links--
+			unlink(over)
 		}
 		c.inode.links++
 		c.to.seen.entries[c.new] = c.inode
 	})
+	apply(c.from, func() { unlink(c.inode); delete(c.from.seen.entries, c.old) })
 	d.journal = append(d.journal, c)
 	end := d.journaled + uint64(len(d.journal))
 	for _, i := range []*Inode{c.inode, c.from, c.to} {
@@ -252,17 +267,84 @@ func (d *Disk) Read(i *Inode, dst []byte, off int64) int {
 	return int(n)
 }
 
-// Write puts data at an offset.
-func (d *Disk) Write(i *Inode, data []byte, off int64) {
+// Write puts data at an offset, and says how much of it: less than all when the disk is full, with ENOSPC if nothing.
+func (d *Disk) Write(i *Inode, data []byte, off int64) (written int, errno syscall.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i.seen.size = max(i.seen.size, off+int64(len(data)))
 	i.mtime = time.Now()
 	for len(data) > 0 {
 		n, at := off/PageSize, off%PageSize
+		if !d.take(i, n) {
+			break
+		}
 		done := copy(i.page(n)[at:], data)
-		data, off = data[done:], off+int64(done)
+		data, off, written = data[done:], off+int64(done), written+done
+		i.seen.size = max(i.seen.size, off)
 	}
+	if len(data) > 0 && written == 0 {
+		return 0, syscall.ENOSPC
+	}
+	return written, 0
+}
+
+// take takes the place of a page from what is free, unless it has one.
+func (d *Disk) take(i *Inode, n int64) bool {
+	switch {
+	case i.seen.pages[n] != nil || i.links == 0:
+	case d.used >= d.capacity:
+		return false
+	default:
+		d.used++
+	}
+	return true
+}
+
+// Allocate gives all pages of a part of a file their place, as fallocate does, or none of them; what is not written yet
+// reads as zeros. With grow the file becomes as long.
+func (d *Disk) Allocate(i *Inode, off, size int64, grow bool) syscall.Errno {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var missing []int64
+	for n := off / PageSize; n*PageSize < off+size; n++ {
+		if i.seen.pages[n] == nil {
+			missing = append(missing, n)
+		}
+	}
+	if i.links > 0 && d.used+int64(len(missing)) > d.capacity {
+		return syscall.ENOSPC
+	}
+	for _, n := range missing {
+		d.take(i, n)
+		i.seen.pages[n] = zeros
+		i.dirty[n] = struct{}{}
+	}
+	if grow {
+		i.seen.size = max(i.seen.size, off+size)
+	}
+	return 0
+}
+
+// SetCapacity changes how many bytes the disk takes. What it holds already stays, even if it is more.
+func (d *Disk) SetCapacity(bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.capacity = bytes / PageSize
+}
+
+// FailSyncs makes all syncs fail from now on, or no longer. What a sync that fails did not write is not tried again: programs
+// go on to see it, and no later sync makes it durable, unless it is written anew. That is what Linux makes of an error (the
+// pages are clean, and stay in its cache), and why nobody may trust a file whose sync has failed.
+func (d *Disk) FailSyncs(fail bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failSyncs = fail
+}
+
+// Space is the capacity and what is free of it, in bytes.
+func (d *Disk) Space() (capacity, free int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.capacity * PageSize, max(0, d.capacity-d.used) * PageSize
 }
 
 // page is a page to write to.
@@ -270,7 +352,7 @@ func (i *Inode) page(n int64) *page {
 	p := i.seen.pages[n]
 	if p == nil {
 		p = new(page)
-	} else if p == i.durable.pages[n] {
+	} else if p == i.durable.pages[n] || p == zeros {
 		p = new(*p)
 	}
 	i.seen.pages[n] = p
@@ -288,6 +370,9 @@ func (d *Disk) Truncate(i *Inode, size int64) {
 			if n*PageSize >= size {
 				delete(i.seen.pages, n)
 				i.dirty[n] = struct{}{}
+				if i.links > 0 {
+					d.used--
+				}
 			}
 		}
 		if at := size % PageSize; at != 0 && i.seen.pages[size/PageSize] != nil {
@@ -298,20 +383,29 @@ func (d *Disk) Truncate(i *Inode, size int64) {
 }
 
 // Sync makes an inode durable: its content and size, and of names what the package's comment says.
-func (d *Disk) Sync(i *Inode) {
+func (d *Disk) Sync(i *Inode) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.failSyncs {
+		clear(i.dirty)
+		return syscall.EIO
+	}
 	d.syncs++
 	i.sync()
 	if i.Dir || d.names == ByFilesToo {
 		d.commit(i.named)
 	}
+	return 0
 }
 
 // Datasync makes content and size durable, and of names what the package's comment says. It is what fdatasync and msync do.
-func (d *Disk) Datasync(i *Inode) {
+func (d *Disk) Datasync(i *Inode) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.failSyncs {
+		clear(i.dirty)
+		return syscall.EIO
+	}
 	d.syncs++
 	i.sync()
 	switch {
@@ -320,6 +414,7 @@ func (d *Disk) Datasync(i *Inode) {
 	case d.names == ByFilesToo:
 		d.commit(i.created)
 	}
+	return 0
 }
 
 func (i *Inode) sync() {
@@ -334,16 +429,7 @@ func (i *Inode) sync() {
 	i.durable.size = i.seen.size
 }
 
-// Size adds up the content that is seen.
-func (d *Disk) Size() int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	total := int64(0)
-	walk(d.root, func(i *Inode) { total += int64(len(i.seen.pages)) * PageSize })
-	return total
-}
-
-// walk visits what programs see, each inode in a fixed order.
+// walk visits what programs see, each name in a fixed order.
 func walk(i *Inode, f func(*Inode)) {
 	f(i)
 	for _, name := range slices.Sorted(maps.Keys(i.seen.entries)) {

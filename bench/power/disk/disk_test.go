@@ -178,3 +178,112 @@ func TestFreeze(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+func wantFree(t *testing.T, d *Disk, pages int64) {
+	t.Helper()
+	if _, free := d.Space(); free != pages*PageSize {
+		t.Fatalf("%d bytes are free, want %d pages", free, pages)
+	}
+}
+
+// TestCapacity: what takes place, what gives it back, and what fails when there is none.
+func TestCapacity(t *testing.T) {
+	d := New(ByFilesToo)
+	d.SetCapacity(8 * PageSize)
+	f := must[*Inode](t)(d.Create(d.Root(), "f", false, 0o600))
+	data := bytes.Repeat([]byte("x"), 3*PageSize)
+	if n := must[int](t)(d.Write(f, data, PageSize/2)); n != len(data) {
+		t.Fatal(n)
+	}
+	wantFree(t, d, 4)
+	must[int](t)(d.Write(f, data, 0)) // over what is there
+	wantFree(t, d, 4)
+	if d.Allocate(f, 4*PageSize, 5*PageSize, true) != syscall.ENOSPC || d.Attr(f).Size != 3*PageSize+PageSize/2 {
+		t.Fatal("more was allocated than there is, or the size changed")
+	}
+	wantFree(t, d, 4)
+	if d.Allocate(f, 4*PageSize, 2*PageSize, false) != 0 || d.Attr(f).Size != 3*PageSize+PageSize/2 {
+		t.Fatal("allocating failed, or the size changed")
+	}
+	wantFree(t, d, 2)
+	g := must[*Inode](t)(d.Create(d.Root(), "g", false, 0o600))
+	if n := must[int](t)(d.Write(g, data, 0)); n != 2*PageSize || d.Attr(g).Size != 2*PageSize {
+		t.Fatalf("%d bytes of 3 pages fit into 2; the size is %d", n, d.Attr(g).Size)
+	}
+	wantFree(t, d, 0)
+	if _, errno := d.Write(g, data, 2*PageSize); errno != syscall.ENOSPC {
+		t.Fatal(errno)
+	}
+	must[int](t)(d.Write(f, data[:2*PageSize], 4*PageSize)) // into what was allocated
+	if got := content(d, f); got[3*PageSize+PageSize/2:4*PageSize] != string(make([]byte, PageSize/2)) || got[4*PageSize] != 'x' {
+		t.Fatal("allocated pages are not zeros, or were not written to")
+	}
+	d.Sync(f)
+	d.Truncate(f, PageSize)
+	wantFree(t, d, 5)
+	if d.Rename(d.Root(), "f", d.Root(), "g") != 0 {
+		t.Fatal("renaming failed")
+	}
+	wantFree(t, d, 7)
+	must[int](t)(d.Write(g, data, 0)) // it has no name
+	wantFree(t, d, 7)
+	d.Cut(nil) // f with its 6 pages is back
+	wantFree(t, d, 2)
+	if d.Remove(d.Root(), "f", false) != 0 {
+		t.Fatal("removing failed")
+	}
+	wantFree(t, d, 8)
+	d.SetCapacity(PageSize)
+	wantFree(t, d, 1)
+}
+
+// TestAllocatedPagesAreApart: pages that were only allocated share their zeros, and what is written to one is in no other.
+func TestAllocatedPagesAreApart(t *testing.T) {
+	d := New(ByFilesToo)
+	f := must[*Inode](t)(d.Create(d.Root(), "f", false, 0o600))
+	if d.Allocate(f, 0, 3*PageSize, true) != 0 {
+		t.Fatal("allocating failed")
+	}
+	d.Sync(f)
+	must[int](t)(d.Write(f, []byte("x"), PageSize))
+	want := make([]byte, 3*PageSize)
+	want[PageSize] = 'x'
+	if content(d, f) != string(want) {
+		t.Fatal("a byte was written to more than one page")
+	}
+	d.Cut(nil)
+	if content(d, f) != string(make([]byte, 3*PageSize)) {
+		t.Fatal("what was not synced is there")
+	}
+}
+
+// TestFailSyncs: a sync that fails makes nothing durable, and none after it what it left out, unless that is written anew.
+func TestFailSyncs(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		d := New(ByFilesToo)
+		f := must[*Inode](t)(d.Create(d.Root(), "f", false, 0o600))
+		must[int](t)(d.Write(f, []byte("one"), 0))
+		d.Sync(f)
+		must[int](t)(d.Write(f, []byte("two"), 0))
+		d.FailSyncs(true)
+		if d.Sync(f) != syscall.EIO || d.Datasync(f) != syscall.EIO {
+			t.Fatal("a sync did not fail")
+		}
+		d.FailSyncs(false)
+		if got := content(d, f); got != "two" {
+			t.Fatal(got)
+		}
+		want := "one"
+		if anew {
+			must[int](t)(d.Write(f, []byte("t"), 0))
+			want = "two"
+		}
+		if d.Sync(f) != 0 {
+			t.Fatal("a sync failed")
+		}
+		d.Cut(nil)
+		if got := content(d, f); got != want {
+			t.Fatal(got)
+		}
+	}
+}

@@ -15,5 +15,9 @@
 // The journal is how ext4, XFS and Btrfs treat names, as far as Locus and Badger rely on it. With Names set to
 // InDirectoriesOnly the sync of a file does not touch the journal, which is the least that POSIX promises.
 //
-// What it does not model: a disk that lies about a sync, one that fails, and bits that change by themselves.
+// It can be full: writes and allocations beyond its capacity fail with ENOSPC, what has its place already can be written anew. And
+// its syncs can be made to fail with EIO (FailSyncs).
+//
+// What it does not model: a disk that lies about a sync, reads that fail, the place that names and old versions of pages take, and bits that
+// change by themselves.
 package disk
