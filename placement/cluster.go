@@ -54,6 +54,7 @@ type rangeState struct {
 	split    *locuspb.SplitWish // of the leader; nil: none
 	claimed  uint64             // the beat in which leader last claimed it
 	changed  uint64             // the version that made its route what it is
+	settled  bool               // whom desc no longer has is not needed any more
 
 	op       *inflight
 	failures int    // operators without effect, in a row
@@ -159,9 +160,10 @@ func (c *cluster) report(from ids.StoreID, m *locuspb.RangeReport) *rangeState {
 		if r.desc == nil || !r.desc.Span.Equal(d.Span) || r.desc.Epoch.Bounds != d.Epoch.Bounds {
 			c.retile()
 		}
-		r.desc, r.wire, r.split = d, m.Descriptor_, nil
+		r.desc, r.wire, r.split, r.settled = d, m.Descriptor_, nil, false
 		c.change(r)
 	}
+	r.settled = r.settled || d.Epoch == r.desc.Epoch && !m.Unsettled
 	c.follow(r, from, term, m)
 	return r
 }
@@ -241,12 +243,13 @@ func (c *cluster) healthyVoters(d *topology.Descriptor) int {
 // gone lists the replicas that a store holds and that are no longer of their range. Every descriptor here
 // was reported by its leader in this term of office. It need not be the newest: replica ids rise along
 // the range's log, so whatever lies below next_replica_id and is not in the descriptor has been removed for
-// ever, and a replica added since has a higher id, which the store checks (Invariant: I11).
+// ever, and a replica added since has a higher id, which the store checks (Invariant: I11). It may still be needed until
+// the leaseholder calls the removal settled.
 func (c *cluster) gone(store ids.StoreID, holding []uint64) []*locuspb.GoneReplica {
 	var out []*locuspb.GoneReplica
 	for _, id := range holding {
 		r := c.ranges[ids.RangeID(id)]
-		if r == nil || len(out) == maxGone {
+		if r == nil || !r.settled || len(out) == maxGone {
 			continue
 		}
 		if _, has := r.desc.On(store); !has {

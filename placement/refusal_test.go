@@ -99,7 +99,9 @@ func TestKeptReplicas(t *testing.T) {
 		}
 		return nil
 	}
-	removes := func(op *locuspb.Operator) []uint64 { return append(op.GetReplace().GetRemove(), op.GetRemove().GetReplicaId()) }
+	removes := func(op *locuspb.Operator) []uint64 {
+		return append(op.GetReplace().GetRemove(), op.GetRemove().GetReplicaId())
+	}
 	if got := removes(plan(true)); got[0] != 1 {
 		t.Errorf("the move ends with the removal of %v, not of the replica on the fullest store", got)
 	}

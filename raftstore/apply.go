@@ -276,6 +276,9 @@ func (a *applier) publish(o *outcome) {
 		if o.child != nil {
 			s.frozen = false
 		}
+		if o.accepted {
+			s.change.applied(o.entry.Kind)
+		}
 		current = s.term
 	})
 	a.s.yield()
@@ -288,11 +291,6 @@ func (a *applier) publish(o *outcome) {
 	r.post(raftInput{run: func() { r.applied(o, refused && o.entry.Term == current) }})
 	a.s.metrics.apply(o.bytes, refused)
 	a.s.yield()
-	if o.desc != nil {
-		if _, ok := o.desc.Replica(r.self); !ok {
-			a.s.destroy(r, o.desc.NextReplica)
-		}
-	}
 }
 
 // applied is the Raft side's share of a published entry.

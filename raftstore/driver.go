@@ -463,6 +463,7 @@ func (r *Replica) tick() {
 		r.raft.node.Tick()
 	}
 	r.missLeader()
+	r.askToGo()
 	r.raft.promptTicks = max(0, r.raft.promptTicks-1)
 	r.sendLate()
 	r.raft.reads.tick(r)

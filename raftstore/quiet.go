@@ -215,8 +215,9 @@ func (r *Replica) leaderLost(lost ids.StoreID) {
 	}
 }
 
-// lookAfterTicks is how often a quiet follower wakes of itself, once in about ten minutes: its range may have a new leader,
-// or may have removed it, and everybody who could have said so may have been cut off from it at the time.
+// lookAfterTicks is how often a quiet follower asks what has become of it, once in about ten minutes: its range may have a new
+// leader, or may have removed it, and everybody who could have said so may have been cut off from it at the time. A leader
+// that has it in its range wakes and says that it leads.
 const lookAfterTicks = 6000
 
 // maxWakes bounds the replicas that one tick wakes because a store is lost: their elections come one after another.
@@ -245,7 +246,9 @@ func (s *Store) rest(all []*Replica) (awake []*Replica) {
 				followers[rep.Store] = true
 			}
 		case voucher != 0 && (s.ticks+int(r.id)*97)%lookAfterTicks == 0:
-			r.post(raftInput{run: r.wake})
+			if st := r.snapshot(); st.desc != nil {
+				r.ask(&st)
+			}
 		case voucher != 0 && woken < maxWakes && !s.lives.vouches(voucher, incarnation, now-s.opts.electionTimeout()):
 			woken++
 			r.post(raftInput{run: func() { r.voucherLost(voucher) }})

@@ -78,7 +78,7 @@ func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) 
 // servable says whether a request for these bounds may be read here.
 func (r *Replica) servable(s *replicaState, bounds uint64) error {
 	switch {
-	case s.gone || s.desc == nil:
+	case s.gone || s.desc == nil || r.retired(s.desc):
 		return &api.RangeNotFoundError{Range: r.id}
 	case s.ingesting, s.frozen && s.leaseholder:
 		// NB: a freeze matters on the leaseholder alone. Whoever lost the lead since may never learn what became of

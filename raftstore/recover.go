@@ -232,15 +232,11 @@ func (s *Store) findDormant() error {
 	return nil
 }
 
-// startOpened lets a recovered replica run. The only voter of a range campaigns at once; one that its range has
-// removed is on its way out.
+// startOpened lets a recovered replica run. The only voter of a range campaigns at once.
 func (s *Store) startOpened(r *Replica) {
 	desc := r.apply.desc
 	voters := desc.Voters()
 	r.start(len(voters) == 1 && voters[0].ID == r.self)
-	if _, ok := desc.Replica(r.self); !ok {
-		s.applier.run(func() { s.destroy(r, desc.NextReplica) })
-	}
 }
 
 // ReadIdent reads a store's identity; false in an empty log.

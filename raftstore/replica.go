@@ -80,6 +80,7 @@ type replicaState struct {
 	committed ids.Index
 	// ingesting: a snapshot is replacing the span's data.
 	ingesting bool
+	change    replicaChange
 	// gone: the replica was removed; its data is being wiped.
 	gone bool
 	// peers are the stores of replicas that the descriptor does not have (see notePeer).
@@ -157,6 +158,7 @@ func (r *Replica) info() (RangeInfo, bool) {
 	i := RangeInfo{
 		Descriptor: s.desc, Replica: r.self, Term: s.term, Leaseholder: s.leaseholder,
 		Applied: s.applied.Index, LastIndex: s.lastIndex, Bytes: bytes, Records: records, Closed: s.applied.Closed,
+		Settled: s.change.settled,
 	}
 	if lead, ok := s.desc.Replica(s.leader); ok {
 		i.Leader = lead.Store
@@ -254,6 +256,8 @@ type raftState struct {
 	promptTicks int
 	// handOvers counts attempts to hand over the lead in this term.
 	handOvers int
+	// asked counts the ticks of a retired replica.
+	asked     int
 	leaving   bool // a command to leave the joint configuration is under way
 	campaigns int
 	stopped   bool
@@ -308,7 +312,7 @@ func (r *Replica) campaign() {
 		return
 	}
 	r.raft.campaigns--
-	if (r.bound() && !r.alone()) || r.fenced(r.snapshot().desc) {
+	if d := r.snapshot().desc; (r.bound() && !r.alone()) || r.fenced(d) || r.retired(d) {
 		return
 	}
 	if err := r.raft.node.Campaign(); err != nil {

@@ -127,31 +127,22 @@ func TestRemovedLeaderAnswers(t *testing.T) {
 		done:   func(*locuspb.Response) {},
 	})
 	r := n.replica(testRange)
-	for range 10000 {
+	c.settle()
+	if st := r.snapshot(); !r.retired(st.desc) || st.leaseholder || st.isLeader {
+		t.Fatalf("not removed: %+v", st)
+	}
+	want[*api.NotLeaseholderError](t, "a write by a removed leader", c.do(n, testRange, put("a", "1")).err())
+	eventual := get("a")
+	eventual.Consistency = &locuspb.Consistency{Level: locuspb.ConsistencyLevel_EVENTUAL}
+	want[*api.RangeNotFoundError](t, "a read by a removed leader", c.do(n, testRange, eventual).err())
+	for range 1000 {
 		if r.snapshot().gone {
 			break
 		}
-		moved := false
-		for _, m := range c.nodes {
-			for _, q := range m.exec.queues {
-				if q.step() {
-					moved = true
-				}
-				if r.snapshot().gone {
-					break
-				}
-			}
-		}
-		if !moved {
-			mail := c.mail
-			c.mail = nil
-			for _, l := range mail {
-				c.deliver(l)
-			}
-		}
+		c.tick(1)
 	}
 	if !r.snapshot().gone {
-		t.Fatal("not removed")
+		t.Fatal("retired for ever")
 	}
 	// The disk stalls: the replica stays gone for a while.
 	n.exec.hold(true, QueueDisk)

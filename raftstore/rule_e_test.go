@@ -529,7 +529,7 @@ func TestI11RemovedReplicasNeverAct(t *testing.T) {
 	c.heal()
 	c.campaign(testRange, 3)
 	c.settle()
-	c.tick(25)
+	c.tick(60) // it may have cost them their leader
 	if i, ok := c.node(3).Range(testRange); ok {
 		t.Fatalf("the removed replica still acts: %+v", i)
 	}

@@ -204,7 +204,7 @@ func (q *sequencer) take() (cmds []*command, more bool) {
 	if len(q.mu.waiting) == 0 || len(q.mu.inflight) >= limits.MaxInflightEntries {
 		return nil, false
 	}
-	if len(q.mu.inflight) > 0 && (q.mu.waiting[0].change != nil || !q.worthwhileLocked()) {
+	if len(q.mu.inflight) > 0 && (q.mu.waiting[0].change != nil || q.changingLocked() || !q.worthwhileLocked()) {
 		return nil, false
 	}
 	n, size := 0, 0
@@ -223,6 +223,11 @@ func (q *sequencer) take() (cmds []*command, more bool) {
 	q.mu.waiting = q.mu.waiting[n:]
 	q.mu.bytes -= size
 	return cmds, len(q.mu.waiting) > 0
+}
+
+// changingLocked says whether a descriptor change is in flight, behind which nothing is evaluated before it is applied (rule A2).
+func (q *sequencer) changingLocked() bool {
+	return slices.ContainsFunc(q.mu.inflight, func(f *inflight) bool { return f.entry != nil && f.entry.Kind != entryBatch })
 }
 
 // worthwhileLocked says whether what waits is enough for an entry beside those in flight: as many commands as these have,

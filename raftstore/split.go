@@ -106,6 +106,7 @@ func (s *Store) openChild(parent *Replica, c *childRange) {
 	from := parent.snapshot()
 	r.mu.state.desc, r.mu.state.applied, r.mu.state.visible = c.desc, c.state, c.seq
 	r.mu.state.gen = from.gen // the data stays where it is
+	r.mu.state.change.settled = true
 	lead := from.isLeader
 	s.addChild(c.desc.ID, r)
 	s.yield()

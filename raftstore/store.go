@@ -531,6 +531,10 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			s.heardGone(env)
 			continue
 		}
+		if env.Asks {
+			s.asked(env)
+			continue
+		}
 		m, err := decodeMessage(env.Message)
 		if err != nil || !travels(m.GetType()) || m.GetFrom() == 0 || m.GetTo() != env.ToReplica || m.GetFrom() != env.FromReplica || badContext(m) {
 			s.logger.Warn("raft message refused", "from", from, "range", env.RangeId, "err", err)
@@ -676,33 +680,4 @@ func (st *replicaState) notePeer(env *locuspb.RaftEnvelope) {
 	maps.Copy(peers, st.peers)
 	peers[from] = store
 	st.peers = peers
-}
-
-// checkSender tells a replica that was removed, and does not know, that it is gone: the descriptor here, applied
-// from the log, does not have it, and ids are never used twice (Invariant: I11).
-func (s *Store) checkSender(r *Replica, env *locuspb.RaftEnvelope) {
-	st := r.snapshot()
-	from := ids.ReplicaID(env.FromReplica)
-	if st.desc == nil || env.ConfEpoch >= st.desc.Epoch.Conf {
-		return
-	}
-	if _, ok := st.desc.Replica(from); ok || from >= st.desc.NextReplica {
-		return
-	}
-	s.opts.Transport.Send(ids.StoreID(env.FromStore), []*locuspb.RaftEnvelope{{
-		RangeId: env.RangeId, FromReplica: uint64(r.self), ToReplica: env.FromReplica,
-		FromStore: uint64(s.opts.StoreID), ToStore: env.FromStore, Gone: true, ConfEpoch: st.desc.Epoch.Conf,
-	}})
-}
-
-// heardGone ends a replica that a peer with a newer configuration no longer knows.
-func (s *Store) heardGone(env *locuspb.RaftEnvelope) {
-	r := s.replica(ids.RangeID(env.RangeId))
-	if r == nil || uint64(r.self) != env.ToReplica || env.ToStore != uint64(s.opts.StoreID) {
-		return
-	}
-	if st := r.snapshot(); st.desc != nil && st.desc.Epoch.Conf >= env.ConfEpoch {
-		return
-	}
-	s.RemoveReplica(r.id, r.self+1)
 }

@@ -102,6 +102,8 @@ type RangeInfo struct {
 	Bytes      uint64 // approximate, of user keys and values
 	Records    uint64 // approximate
 	Closed     hlc.Timestamp
+	// Settled: replicas that Descriptor no longer has are not needed any more.
+	Settled bool
 	// Progress of every replica; leader only.
 	Progress []ReplicaProgress
 }

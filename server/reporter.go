@@ -201,7 +201,7 @@ func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatReque
 func reportOf(i raftstore.RangeInfo) *locuspb.RangeReport {
 	out := &locuspb.RangeReport{
 		Descriptor_: api.DescriptorToProto(i.Descriptor), Term: uint64(i.Term), Applied: uint64(i.Applied),
-		ApproxBytes: i.Bytes, ApproxRecords: i.Records,
+		ApproxBytes: i.Bytes, ApproxRecords: i.Records, Unsettled: !i.Settled,
 	}
 	for _, p := range i.Progress {
 		out.Progress = append(out.Progress, &locuspb.ReplicaProgress{ReplicaId: uint64(p.Replica), Match: uint64(p.Match), Active: p.Active})

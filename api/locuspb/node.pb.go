@@ -115,6 +115,7 @@ type RaftEnvelope struct {
 	Incarnation   uint64      `protobuf:"varint,11,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Probe         *ClockProbe `protobuf:"bytes,12,opt,name=probe,proto3" json:"probe,omitempty"`    // with range_id 0: a question for the receiver's clock, or the answer to one
 	Oldest        uint64      `protobuf:"varint,13,opt,name=oldest,proto3" json:"oldest,omitempty"` // with a heartbeat's answer: the oldest timestamp that the sender's replica can be read at; 0: not known
+	Asks          bool        `protobuf:"varint,14,opt,name=asks,proto3" json:"asks,omitempty"`     // no message: the sender asks whether its replica is still of the range
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,6 +239,13 @@ func (x *RaftEnvelope) GetOldest() uint64 {
 		return x.Oldest
 	}
 	return 0
+}
+
+func (x *RaftEnvelope) GetAsks() bool {
+	if x != nil {
+		return x.Asks
+	}
+	return false
 }
 
 // ClockProbe measures another store's wall clock by a round trip: it comes back as it was sent, with the wall clock.
@@ -677,7 +685,8 @@ type RangeReport struct {
 	ApproxBytes   uint64                 `protobuf:"varint,4,opt,name=approx_bytes,json=approxBytes,proto3" json:"approx_bytes,omitempty"`
 	ApproxRecords uint64                 `protobuf:"varint,5,opt,name=approx_records,json=approxRecords,proto3" json:"approx_records,omitempty"`
 	Progress      []*ReplicaProgress     `protobuf:"bytes,6,rep,name=progress,proto3" json:"progress,omitempty"`
-	Split         *SplitWish             `protobuf:"bytes,7,opt,name=split,proto3" json:"split,omitempty"` // unset: none
+	Split         *SplitWish             `protobuf:"bytes,7,opt,name=split,proto3" json:"split,omitempty"`          // unset: none
+	Unsettled     bool                   `protobuf:"varint,8,opt,name=unsettled,proto3" json:"unsettled,omitempty"` // replicas that the descriptor no longer has may still be needed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +768,13 @@ func (x *RangeReport) GetSplit() *SplitWish {
 		return x.Split
 	}
 	return nil
+}
+
+func (x *RangeReport) GetUnsettled() bool {
+	if x != nil {
+		return x.Unsettled
+	}
+	return false
 }
 
 // SplitWish is the leaseholder's: at these bounds the range should be split at key, which begins a group.
@@ -1931,7 +1947,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"from_store\x18\x02 \x01(\x04R\tfromStore\x12\x19\n" +
 	"\bto_store\x18\x03 \x01(\x04R\atoStore\x12\x14\n" +
 	"\x05clock\x18\x04 \x01(\x04R\x05clock\x124\n" +
-	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\x92\x03\n" +
+	"\tenvelopes\x18\x05 \x03(\v2\x16.locus.v1.RaftEnvelopeR\tenvelopes\"\xa6\x03\n" +
 	"\fRaftEnvelope\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12!\n" +
 	"\ffrom_replica\x18\x02 \x01(\x04R\vfromReplica\x12\x1d\n" +
@@ -1949,7 +1965,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	" \x01(\bR\x05quiet\x12 \n" +
 	"\vincarnation\x18\v \x01(\x04R\vincarnation\x12*\n" +
 	"\x05probe\x18\f \x01(\v2\x14.locus.v1.ClockProbeR\x05probe\x12\x16\n" +
-	"\x06oldest\x18\r \x01(\x04R\x06oldest\"X\n" +
+	"\x06oldest\x18\r \x01(\x04R\x06oldest\x12\x12\n" +
+	"\x04asks\x18\x0e \x01(\bR\x04asks\"X\n" +
 	"\n" +
 	"ClockProbe\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x14\n" +
@@ -1985,7 +2002,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\x04R\astoreId\x12(\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\x12\x14\n" +
-	"\x05clock\x18\x04 \x01(\x04R\x05clock\"\xa2\x02\n" +
+	"\x05clock\x18\x04 \x01(\x04R\x05clock\"\xc0\x02\n" +
 	"\vRangeReport\x129\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x19.locus.v1.RangeDescriptorR\n" +
@@ -1995,7 +2012,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\fapprox_bytes\x18\x04 \x01(\x04R\vapproxBytes\x12%\n" +
 	"\x0eapprox_records\x18\x05 \x01(\x04R\rapproxRecords\x125\n" +
 	"\bprogress\x18\x06 \x03(\v2\x19.locus.v1.ReplicaProgressR\bprogress\x12)\n" +
-	"\x05split\x18\a \x01(\v2\x13.locus.v1.SplitWishR\x05split\"Q\n" +
+	"\x05split\x18\a \x01(\v2\x13.locus.v1.SplitWishR\x05split\x12\x1c\n" +
+	"\tunsettled\x18\b \x01(\bR\tunsettled\"Q\n" +
 	"\tSplitWish\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1a\n" +
