@@ -116,6 +116,37 @@ func TestA1NothingFollowsADroppedProposal(t *testing.T) {
 	c.healthy()
 }
 
+// TestA2NothingIsEvaluatedBehindAReplicaChange: whatever comes behind a change of replicas was evaluated when it was applied, so
+// that it proves that the change is known (retire.go).
+func TestA2NothingIsEvaluatedBehindAReplicaChange(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.removeOn(testRange, 3)
+	c.tick(2 * askTicks)
+	lead := c.leaseholder(testRange)
+	r := lead.replica(testRange)
+	n, op := c.operator(testRange)
+	op.Step = &locuspb.Operator_AddLearner{AddLearner: &locuspb.AddLearner{StoreId: 3}}
+	lead.exec.hold(true, QueueApply)
+	n.RunOperator(op, func(error) {})
+	c.settle()
+	var behind []*pending
+	for range 5 {
+		behind = append(behind, lead.send(testRange, put("a", "1")))
+	}
+	c.settle()
+	if n := len(r.seq.mu.inflight); n != 1 {
+		t.Fatalf("%d batches in flight beside a replica change", n-1)
+	}
+	lead.exec.hold(false, QueueApply)
+	c.settle()
+	for _, p := range behind {
+		c.must(p.err())
+	}
+	if !r.snapshot().change.settled {
+		t.Fatal("entries behind the change do not settle it")
+	}
+}
+
 // Rule A2: a descriptor change is evaluated on an empty overlay, and nothing before it is applied.
 func TestA2DescriptorChangesGoAlone(t *testing.T) {
 	c := newTestCluster(t, 3)

@@ -176,6 +176,9 @@ func (c *Clock) MaxOffset() time.Duration { return c.maxOffset }
 // Update advances the clock to a timestamp received from another node. One that is more than the maximum
 // offset ahead of the wall clock is refused with *OffsetError and does not move the clock.
 func (c *Clock) Update(remote Timestamp) error {
+	if c.known(remote) {
+		return nil // most are: the wall clock, which takes system calls to read, is not asked
+	}
 	w := c.Wall()
 	if remote.Sub(w) > c.maxOffset {
 		return &OffsetError{Remote: remote, Wall: w, Max: c.maxOffset}
@@ -185,6 +188,15 @@ func (c *Clock) Update(remote Timestamp) error {
 	c.mu.heard = c.mu.heard || remote != 0
 	c.mu.Unlock()
 	return nil
+}
+
+// known says whether the clock is at or above a timestamp of another node.
+func (c *Clock) known(remote Timestamp) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := remote <= c.mu.last
+	c.mu.heard = c.mu.heard || known && remote != 0
+	return known
 }
 
 // Advance moves the clock to at least t without judging it: for timestamps that a log already holds,
