@@ -175,7 +175,7 @@ func (r *run) rot(n *Node) {
 func (r *run) jump(n *Node) {
 	c, w := r.c, r.c.W
 	if r.jumped != nil || !r.replicated() {
-		return // one at a time: most clocks are right, and each range has others to lead it
+		return // one at a time: most clocks are right, for all that others know, and each range has others to lead it
 	}
 	r.jumped = n
 	c.Stats.ClockJumps++
@@ -195,10 +195,16 @@ func (r *run) jump(n *Node) {
 		if n.Up() {
 			n.judgeJump()
 		}
-		n.jumped, r.jumped = false, nil
+		n.jumped = false
 		n.clock.Discipline(c.Faults.Skew)
+		w.After(clockMemory, "clock is known to be back", func() { r.jumped = nil })
 	})
 }
+
+// clockMemory is for how long a store may believe what it heard of another's clock: until half of the maximum offset's doubt
+// has come of the drift of 5% that is allowed for, and a moment for whoever stands still. Two clocks that go wrong within
+// that time, even one after the other, are the majority of three.
+const clockMemory = 6 * time.Second
 
 // pause lets a store stand still: its clock goes on and its messages wait.
 func (r *run) pause(n *Node) {
