@@ -281,6 +281,9 @@ func (a *applier) publish(o *outcome) {
 		}
 		current = s.term
 	})
+	if o.desc != nil {
+		a.s.clocks.stale.Store(true)
+	}
 	a.s.yield()
 	a.s.published.Store(uint64(o.seq))
 	a.s.yield()

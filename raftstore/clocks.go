@@ -104,6 +104,8 @@ func medianOf(others []clockOffset, f func(clockOffset) time.Duration) time.Dura
 type clockWatch struct {
 	// off: this store proposes nothing.
 	off atomic.Bool
+	// stale: a range here has other replicas than when peers was last made up.
+	stale atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -240,6 +242,9 @@ func (s *Store) othersLocked(ahead, now time.Duration) []clockOffset {
 // judgeOwnClock brings the verdict on this store's clock up to date, and acts where it has changed.
 func (s *Store) judgeOwnClock() {
 	w := &s.clocks
+	if w.stale.Swap(false) {
+		s.notePeers(s.allReplicas()) // who was alone has somebody to be compared with
+	}
 	w.mu.Lock()
 	now := s.opts.Monotonic()
 	ahead := time.Duration(s.clock.Reading().UnixNano()) - now

@@ -212,6 +212,7 @@ func (g *ingest) finish() {
 		st.gen = a.s.gens.Add(1)
 		st.reserved = keys.Span{}
 		r.mu.Unlock()
+		a.s.clocks.stale.Store(true)
 		a.s.metrics.snapshotApplied()
 		a.s.removeFile(g.in.path)
 		r.deliver(g.task.responses)
