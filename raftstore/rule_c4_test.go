@@ -289,6 +289,34 @@ func TestC4TheOnlyStoreFollowsItsClock(t *testing.T) {
 	}
 }
 
+// Rule C4: from the moment on at which it has another voter its clock is one of several, also if it jumps before it has
+// asked anybody.
+func TestC4WhoIsNotAloneAnyMore(t *testing.T) {
+	c := newSteadyCluster(t, 2)
+	n := c.node(1)
+	if c.leaseholder(testRange) != n {
+		c.elect(testRange, n.id)
+	}
+	c.removeOn(testRange, 2)
+	c.tick(30)
+	if !n.clocks.mu.alone || len(n.clocks.mu.peers) > 0 {
+		t.Fatal("it is not alone")
+	}
+	for _, id := range []ids.RangeID{1, testRange, 3} {
+		c.addVoter(id, 2)
+	}
+	n.wall = n.wall.Add(time.Hour)
+	p := c.do(n, testRange, put("x", "1"))
+	if err := p.err(); err == nil {
+		c.sane("a write", p.ts(), c.node(2))
+	} else {
+		want[*api.NotLeaseholderError](t, "a write in the moment of the jump", err)
+	}
+	if n.clock.Now().Time().Sub(c.node(2).wall) > time.Minute {
+		t.Fatal("it believed its clock")
+	}
+}
+
 // Answers that come late say little, and answers to another process nothing.
 func TestLateProbes(t *testing.T) {
 	c := newSteadyCluster(t, 3)
