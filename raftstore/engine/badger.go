@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -265,7 +266,12 @@ func (b *Badger) Size() int64 {
 	return total
 }
 
-// Close implements Engine. It flushes the memtables into tables, so that the next open replays nothing.
+// flushGrace is how long Close waits for Badger once something has failed in the background.
+const flushGrace = 2 * time.Second
+
+// Close implements Engine. It flushes the memtables into tables, so that the next open replays nothing. A flush that fails
+// Badger tries again for ever: then Close returns without it, with the failure, and leaves the directory locked until the
+// process ends.
 func (b *Badger) Close() error {
 	if b.iterators.Load() > 0 {
 		return ErrOpenIterators
@@ -273,7 +279,18 @@ func (b *Badger) Close() error {
 	if b.db.IsClosed() {
 		return nil
 	}
-	err := b.db.Close()
+	closed := make(chan error, 1)
+	go func() { closed <- b.db.Close() }()
+	var err error
+	select {
+	case err = <-closed:
+	case <-b.log.failed:
+		select {
+		case err = <-closed:
+		case <-time.After(flushGrace):
+			return fmt.Errorf("engine: close: %w", b.log.failure())
+		}
+	}
 	if failed := b.log.failure(); failed != nil {
 		err = failed
 	}

@@ -12,8 +12,13 @@ import (
 // Badger only logs the errors of its background work: a flush that fails (a full disk, an fsync) is tried
 // again for ever, a table that cannot be read is left out. An engine that heard one is not used any more.
 type badgerLogger struct {
-	to    *slog.Logger
-	first atomic.Pointer[BackgroundError]
+	to     *slog.Logger
+	first  atomic.Pointer[BackgroundError]
+	failed chan struct{} // closed with the first error
+}
+
+func newBadgerLogger(to *slog.Logger) *badgerLogger {
+	return &badgerLogger{to: to, failed: make(chan struct{})}
 }
 
 // BackgroundError is an error of Badger's background work. It stops the engine: Apply, Sync and Close
@@ -31,7 +36,9 @@ func (l *badgerLogger) failure() error {
 
 func (l *badgerLogger) Errorf(format string, args ...any) {
 	m := message(format, args)
-	l.first.CompareAndSwap(nil, &BackgroundError{Message: m})
+	if l.first.CompareAndSwap(nil, &BackgroundError{Message: m}) {
+		close(l.failed)
+	}
 	l.to.Error("engine", "badger", m)
 }
 

@@ -50,7 +50,7 @@ func openLocked(o BadgerOptions, lock *dirLock) (*Badger, error) {
 			return nil, err
 		}
 	}
-	log := &badgerLogger{to: o.Logger}
+	log := newBadgerLogger(o.Logger)
 	db, err := badger.OpenManaged(badgerOptions(o, log))
 	if err != nil {
 		return nil, &OpenError{Dir: o.Dir, Err: err}

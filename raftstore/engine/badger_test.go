@@ -269,3 +269,13 @@ func TestBadgerFindsDamage(t *testing.T) {
 	require.NoError(t, os.WriteFile(tables[0], content, 0o600))
 	require.NoError(t, openSmall(t, dir).Close())
 }
+
+// TestBadgerCloseEnds: Badger tries a failed flush again for ever; Close does not wait for it.
+func TestBadgerCloseEnds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "engine")
+	e := openSmall(t, dir)
+	require.NoError(t, e.Apply([]engine.Batch{{Seq: 1, Ops: []engine.Op{put("a", "1")}}}))
+	require.NoError(t, os.RemoveAll(dir))
+	var failed *engine.BackgroundError
+	require.ErrorAs(t, e.Close(), &failed)
+}

@@ -61,7 +61,7 @@ func tableCompressions(dir string) (map[uint64]options.CompressionType, error) {
 		return nil, &OpenError{Dir: dir, Detail: err.Error(), Err: ErrUnusable}
 	}
 	defer func() { _ = f.Close() }() // read only
-	log := &badgerLogger{to: BadgerOptions{}.withDefaults().Logger}
+	log := newBadgerLogger(BadgerOptions{}.withDefaults().Logger)
 	manifest, _, err := badger.ReplayManifestFile(f, FormatVersion, badger.DefaultOptions(dir).WithLogger(log))
 	if err != nil {
 		return nil, &OpenError{Dir: dir, Detail: "MANIFEST: " + err.Error(), Err: ErrCorrupt}
