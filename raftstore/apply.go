@@ -46,6 +46,7 @@ type outcome struct {
 	entry     *batchEntry // nil for an empty entry
 	accepted  bool
 	bytes     int
+	deletes   int
 	applied   appliedState
 	seq       ids.Seq
 	desc      *topology.Descriptor // when it changed
@@ -145,6 +146,9 @@ func (a *applier) step() {
 		}
 		a.seq++
 		o.seq = a.seq
+		if o.deletes > 0 {
+			a.s.reclaim.deleted(o.deletes, o.seq)
+		}
 		if o.child != nil {
 			more, err := a.planChild(&o)
 			if err != nil {
@@ -235,6 +239,7 @@ func (a *applier) effects(r *Replica, be *batchEntry, st *appliedState, o *outco
 		w := &be.Data[i]
 		op := engine.Op{Key: dataKey(w.Key), Delete: w.Delete}
 		if w.Delete {
+			o.deletes++
 			st.Records -= min(st.Records, 1)
 			st.Bytes -= min(st.Bytes, uint64(len(w.Key)))
 		} else {

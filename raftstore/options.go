@@ -108,6 +108,9 @@ type Options struct {
 	// 32 MiB; after that it gets a snapshot.
 	RetainedEntries uint64
 	MaxLagBytes     int64
+	// ReclaimKeys is how many keys must have been deleted before an idle store has the engine free their space, once the
+	// retention window has passed. Default 100,000; below 0 it never does.
+	ReclaimKeys int64
 	// Retention is how far back a timestamp can be read. Default 10 minutes.
 	Retention time.Duration
 }
@@ -145,6 +148,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.CheckpointTicks, 300)
 	setDefault(&o.RetainedEntries, 1024)
 	setDefault(&o.MaxLagBytes, 32<<20)
+	setDefault(&o.ReclaimKeys, 100_000)
 	setDefault(&o.Retention, 10*time.Minute)
 	setDefault(&o.Logger, slog.New(slog.DiscardHandler))
 	if o.Evaluator == nil {

@@ -40,6 +40,7 @@ type Store struct {
 	incarnation uint64
 	lives       quiescence
 	clocks      clockWatch
+	reclaim     reclaimer
 
 	applier   *applier
 	logWriter *logWriter
@@ -248,8 +249,10 @@ func (s *Store) housekeeping() {
 	if now := s.clock.Wall(); s.clock.Anchored() {
 		s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
 	}
-	s.engine.SetDiscard(s.holds.advance())
+	discard := s.holds.advance()
+	s.engine.SetDiscard(discard)
 	s.checkpointDue()
+	s.reclaimDue(discard)
 	s.logWriter.run(func() {
 		if s.stopped() {
 			return

@@ -241,6 +241,17 @@ func (b *Badger) SetDiscard(seq ids.Seq) {
 	b.db.SetDiscardTs(uint64(seq))
 }
 
+// Reclaim implements Engine. What is still in a memtable stays: Badger flushes one when it is full, or at Close.
+func (b *Badger) Reclaim() error {
+	if err := b.log.failure(); err != nil {
+		return err
+	}
+	if err := b.db.Flatten(1); err != nil {
+		return fmt.Errorf("engine: reclaim: %w", err)
+	}
+	return b.log.failure()
+}
+
 // Limits implements Engine.
 func (b *Badger) Limits() Limits { return b.limits }
 

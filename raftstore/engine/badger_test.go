@@ -279,3 +279,51 @@ func TestBadgerCloseEnds(t *testing.T) {
 	var failed *engine.BackgroundError
 	require.ErrorAs(t, e.Close(), &failed)
 }
+
+// TestBadgerReclaims: the space of deleted keys is free once their versions may be dropped.
+func TestBadgerReclaims(t *testing.T) {
+	dir := t.TempDir()
+	e := openSmall(t, dir)
+	defer func() { require.NoError(t, e.Close()) }()
+	const keys, each = 100_000, 500
+	seq := ids.Seq(0)
+	write := func(op func(i int) engine.Op) {
+		for i := 0; i < keys; i += each {
+			seq++
+			b := engine.Batch{Seq: seq}
+			for j := range each {
+				b.Ops = append(b.Ops, op(i+j))
+			}
+			require.NoError(t, e.Apply([]engine.Batch{b}))
+		}
+	}
+	value := bytes.Repeat([]byte("v"), 200)
+	key := func(i int) []byte { return fmt.Appendf(nil, "key/%08d", i) }
+	write(func(i int) engine.Op { return engine.Op{Key: key(i), Value: value} })
+	write(func(i int) engine.Op { return engine.Op{Key: key(i), Delete: true} })
+	deleted := seq
+	write(func(i int) engine.Op { return engine.Op{Key: fmt.Appendf(nil, "other/%d", i%5000), Value: value} }) // the memtable is flushed
+	tables := func() (n int64) {
+		files, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+		require.NoError(t, err)
+		for _, f := range files {
+			info, err := os.Stat(f)
+			require.NoError(t, err)
+			n += info.Size()
+		}
+		return n
+	}
+	before := tables()
+	require.Greater(t, before, int64(keys*200))
+	e.SetDiscard(deleted)
+	require.NoError(t, e.Reclaim())
+	t.Logf("%d bytes of tables, then %d", before, tables())
+	require.GreaterOrEqual(t, before-tables(), int64(keys*200))
+	_, _, found, err := e.Get(key(7), deleted)
+	require.NoError(t, err)
+	require.False(t, found)
+	v, _, found, err := e.Get([]byte("other/7"), seq)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, value, v)
+}

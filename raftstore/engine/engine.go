@@ -58,6 +58,9 @@ type Engine interface {
 	// these also tombstones. Nothing is dropped before the first call after an open. It never falls: a lower
 	// seq is ignored. It must not pass the checkpoint, or an Undo could not find what was there.
 	SetDiscard(seq ids.Seq)
+	// Reclaim frees the space of versions and tombstones that may be dropped, as far as they are in files. It may take
+	// as long as writing the store's files anew, beside everything else.
+	Reclaim() error
 	// Limits of a batch.
 	Limits() Limits
 	// Size estimates the bytes on disk.

@@ -253,6 +253,9 @@ func (m *Memory) SetDiscard(seq ids.Seq) {
 	m.mu.discard = max(m.mu.discard, seq)
 }
 
+// Reclaim implements Engine. There are no files.
+func (m *Memory) Reclaim() error { return nil }
+
 // Limits implements Engine.
 func (m *Memory) Limits() Limits { return m.limits }
 
