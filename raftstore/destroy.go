@@ -52,6 +52,7 @@ func (s *Store) destroyNow(r *Replica, next ids.ReplicaID) {
 	r.post(raftInput{run: func() {
 		r.raft.stopped = true
 		r.raft.blocked = nil
+		r.raft.successor.give(&api.RangeNotFoundError{Range: r.id})
 		r.raft.reads.close(&api.RangeNotFoundError{Range: r.id})
 		// From here on the group writes nothing: its end is the last the log hears of it.
 		t := tombstoneRecord(r.id, next, span, initialized)

@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -361,6 +360,7 @@ func (r *Replica) roleChanged() {
 	})
 	if was || began {
 		r.raft.handOvers = 0
+		r.raft.successor.give(r.notLeaseholder())
 		clear(r.raft.late)
 		r.raft.reads.fail(r.notLeaseholder())
 		r.seq.stop(term)
@@ -478,6 +478,7 @@ func (r *Replica) tick() {
 		s.transferring = st.LeadTransferee != 0
 		s.lastIndex = r.raft.lastAppended
 	})
+	r.awaitSuccessor()
 	r.giveUpLead()
 	r.maybeTakeOffice()
 	if st.LeadTransferee == 0 {
@@ -531,26 +532,6 @@ func (r *Replica) leaveJoint() {
 	})
 }
 
-// handOver transfers the lead to the replica that stays and has the longest log, or, if that did not take it, to the next.
-func (r *Replica) handOver(s *replicaState) {
-	if r.raft.node.BasicStatus().LeadTransferee != 0 {
-		return
-	}
-	var to []ReplicaProgress
-	for _, p := range s.progress {
-		rep, _ := s.desc.Replica(p.Replica)
-		if (rep.Role == topology.Voter || rep.Role == topology.VoterIncoming) && p.Active && !p.Snapshotting && p.Replica != r.self {
-			to = append(to, p)
-		}
-	}
-	if len(to) == 0 {
-		return
-	}
-	slices.SortStableFunc(to, func(a, b ReplicaProgress) int { return cmp.Compare(b.Match, a.Match) })
-	r.transfer(to[r.raft.handOvers%len(to)].Replica)
-	r.raft.handOvers++
-}
-
 // closeQuiet closes the present of a range that has gone quiet, once, so that snapshots of idle data cost
 // nothing (rule C5).
 func (r *Replica) closeQuiet() {
@@ -564,13 +545,6 @@ func (r *Replica) closeQuiet() {
 	}
 	r.raft.idleTicks = 0
 	r.seq.submit(&command{closeNow: true, done: func(*locuspb.Response) {}})
-}
-
-// transfer hands the lead to a replica.
-func (r *Replica) transfer(to ids.ReplicaID) {
-	r.wake()
-	r.update(func(s *replicaState) { s.transferring, s.leaseVoid = true, true }) // before any message of it
-	r.raft.node.TransferLeader(uint64(to))
 }
 
 // append hands a storage message to the log writer, or keeps it while a snapshot of the group is ingested:

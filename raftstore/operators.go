@@ -154,34 +154,3 @@ func leaveJointDescriptor(d *topology.Descriptor) (*topology.Descriptor, *topolo
 	n.Epoch.Conf++
 	return n, nil, nil
 }
-
-// transferTo hands the lead to the replica on a store. done means that the transfer was begun.
-func (r *Replica) transferTo(store ids.StoreID, done func(error)) {
-	r.post(raftInput{run: func() {
-		s := r.snapshot()
-		switch {
-		case r.raft.stopped || !s.leaseholder:
-			done(r.notLeaseholder())
-			return
-		case store == r.store.opts.StoreID:
-			done(nil)
-			return
-		}
-		rep, ok := s.desc.On(store)
-		if !ok || (rep.Role != topology.Voter && rep.Role != topology.VoterIncoming) {
-			done(refuse("store %s has no voter of range %s", store, r.id))
-			return
-		}
-		for _, p := range s.progress {
-			if p.Replica != rep.ID {
-				continue
-			}
-			if p.Snapshotting || !p.Active {
-				done(&api.RetryError{Reason: "the replica is waiting for a snapshot, or is not heard"})
-				return
-			}
-		}
-		r.transfer(rep.ID)
-		done(nil)
-	}})
-}

@@ -254,6 +254,7 @@ type raftState struct {
 	// long none is put off.
 	late        map[uint64]*raftpb.Message
 	promptTicks int
+	successor   successor
 	// handOvers counts attempts to hand over the lead in this term.
 	handOvers int
 	// asked counts the ticks of a retired replica.
