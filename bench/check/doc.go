@@ -9,7 +9,7 @@
 //
 // What has to hold: every acknowledged unique key is there, with its value and timestamp, and found by every read that
 // begins later; counters are exact, and each sum they returned follows from the one before; registers are linearizable
-// (porcupine, "unknown" counts as a failure); timestamps agree with real time on each key, and with each client's order
+// (porcupine, "undecided" counts as a failure); timestamps agree with real time on each key, and with each client's order
 // over all keys; all replicas are equal. Snapshots of all ranges have exactly the writes at or below their timestamp (P3),
 // which is not below anything that was acknowledged before it was asked for (C2), and are the same to whoever reads them
 // again, by scans or gets, from later leaseholders (cuts.go). And the cluster has to go on: a range that takes no write for Pace.Patience

@@ -10,8 +10,8 @@ import (
 	"github.com/locuskv/locus/client"
 )
 
-// Registers come in generations, so that no history gets too long to judge: the search for an order grows
-// steeply with the operations on a key.
+// Registers come in generations, so that no history gets too long to judge, or to read where it is
+// wrong. A value is never written twice, which judges rely on.
 const (
 	registers       = 12
 	opsOfGeneration = registers * 150

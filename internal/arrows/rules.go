@@ -40,7 +40,7 @@ var rooms = []room{
 		because: "the store knows api and leaf packages; network, functions and placement reach it through its interfaces",
 	},
 	{
-		path: "raftstore/storesim", knows: with("api", "raftstore", "raftstore/engine", "raftstore/raftlog", "internal/clientcore"), never: []string{"net", "os"},
+		path: "raftstore/storesim", knows: with("api", "raftstore", "raftstore/engine", "raftstore/raftlog", "internal/clientcore", "bench/history"), never: []string{"net", "os"},
 		because: "the simulation puts stores and clients into one goroutine: no network, no disk",
 	},
 	{
@@ -88,6 +88,10 @@ var rooms = []room{
 		because: "load generators and checkers see a cluster from outside",
 	},
 	{
+		path: "bench/history", knows: nil, never: []string{"net", "os"},
+		because: "what judges histories knows no cluster, so that simulations and processes are judged alike",
+	},
+	{
 		path: "bench/load", knows: nil, never: []string{"net", "os"},
 		because: "the load generator drives any store through its Target: it knows none and does no I/O",
 	},
@@ -126,6 +130,6 @@ var owners = []owner{
 	{imports: []string{"github.com/HdrHistogram"}, rooms: []string{"bench/load"}},
 	{imports: []string{"github.com/prometheus"}, rooms: []string{"server", "bench"}},
 	{imports: []string{"github.com/spf13", "github.com/vbauerster"}, rooms: []string{"cmd"}},
-	{imports: []string{"github.com/anishathalye/porcupine"}, rooms: []string{"bench", "raftstore/storesim"}, tests: true},
+	{imports: []string{"github.com/anishathalye/porcupine"}, rooms: []string{"bench/history"}, tests: true},
 	{imports: []string{"github.com/stretchr/testify", "github.com/cockroachdb/datadriven"}, rooms: []string{"raftstore/engine/enginetest"}, tests: true},
 }

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anishathalye/porcupine"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/bench/history"
 	"github.com/locuskv/locus/internal/clientcore"
 	"github.com/locuskv/locus/internal/hlc"
 )
@@ -30,8 +30,8 @@ type Client struct {
 	turn int // of pauses: one that was cut short does not end again
 	// think is the longest pause between two operations.
 	think time.Duration
-	// History is what porcupine judges.
-	History []Event
+	// History is of registers.
+	History []history.Operation
 	process int
 	ctr     []byte
 	Counted struct{ Done, Unknown int }
@@ -39,29 +39,6 @@ type Client struct {
 	ttlKeys [][]byte
 	// seen is the highest timestamp that this client wrote, or whose value it read.
 	seen hlc.Timestamp
-}
-
-// Event is one operation on one key.
-type Event struct {
-	Key    string
-	Op     porcupine.Operation
-	Unsure bool
-}
-
-type input struct {
-	kind     string // get | put | delete | cas
-	value    string
-	expected string // cas
-}
-
-// writes says whether the operation writes a register.
-func (i *input) writes() bool { return i.kind == "put" || i.kind == "delete" || i.kind == "cas" }
-
-type output struct {
-	value   string // get; "" is missing
-	ok      bool   // cas
-	unknown bool
-	ts      hlc.Timestamp
 }
 
 // NewClient makes a client that will run some operations on registers and on a counter.
@@ -101,24 +78,25 @@ func (cl *Client) next() {
 		return
 	}
 	in, req, key := cl.draw()
-	op := &operation{in: in, key: key, begin: w.Now(), seen: cl.seen}
-	if in.writes() {
-		op.entry = cl.c.ledger.begin(&written{key: string(key), value: in.value, deleted: in.kind == "delete", begin: op.begin})
+	op := &operation{in: in, key: key, begin: w.Now(), seen: cl.seen, counts: req.GetCall() != nil}
+	if req.GetWrite() != nil {
+		op.entry = cl.c.ledger.begin(&written{key: string(key), value: in.New.Data, deleted: in.Kind == history.Delete, begin: op.begin})
 	}
 	cl.submit(clientcore.Op{Request: req}, func(d clientcore.Done) { cl.finished(op, d) })
 }
 
 // operation is one of the register's or the counter's.
 type operation struct {
-	in    input
-	key   []byte
-	begin time.Duration
-	seen  hlc.Timestamp // by the client, when it began
-	entry *written      // of a write
+	in     history.Input // the register's
+	counts bool          // it is the counter's
+	key    []byte
+	begin  time.Duration
+	seen   hlc.Timestamp // by the client, when it began
+	entry  *written      // of a write
 }
 
-// draw chooses an operation.
-func (cl *Client) draw() (input, *locuspb.Request, []byte) {
+// draw chooses an operation. A value that it writes is never written again: the judges of histories rely on that.
+func (cl *Client) draw() (history.Input, *locuspb.Request, []byte) {
 	w := cl.c.W
 	key := cl.keys[w.Rand.IntN(len(cl.keys))]
 	value := fmt.Sprintf("c%d-%d", cl.id, cl.left)
@@ -133,19 +111,21 @@ func (cl *Client) draw() (input, *locuspb.Request, []byte) {
 	if cl.c.storm > w.Now() && w.Chance(0.8) {
 		x = 99
 	}
+	in := history.Input{Key: string(key)}
 	switch {
 	case x < 35:
-		return input{kind: "get"}, &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}, key
+		return in, &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}, key
 	case x < 65:
-		return input{kind: "put", value: value}, mutation(&locuspb.Mutation{Value: []byte(value)}), key
+		in.Kind, in.New = history.Put, history.Of(value)
+		return in, mutation(&locuspb.Mutation{Value: []byte(value)}), key
 	case x < 70:
-		return input{kind: "delete"}, mutation(&locuspb.Mutation{Delete: true}), key
+		in.Kind = history.Delete
+		return in, mutation(&locuspb.Mutation{Delete: true}), key
 	case x < 80:
-		in := input{kind: "cas", value: value}
+		in.Kind, in.Old, in.New = history.CompareAndSwap, cl.lastSeen(key), history.Of(value)
 		cond := &locuspb.Condition{Key: key, Kind: locuspb.Condition_ABSENT}
-		if last := cl.lastSeen(key); last != "" {
-			in.expected = last
-			cond = &locuspb.Condition{Key: key, Kind: locuspb.Condition_VALUE, Value: []byte(last)}
+		if in.Old.Exists {
+			cond = &locuspb.Condition{Key: key, Kind: locuspb.Condition_VALUE, Value: []byte(in.Old.Data)}
 		}
 		return in, mutation(&locuspb.Mutation{Value: []byte(value)}, cond), key
 	default:
@@ -154,79 +134,94 @@ func (cl *Client) draw() (input, *locuspb.Request, []byte) {
 		if w.Chance(0.3) {
 			call.Argument = make([]byte, w.Rand.IntN(600))
 		}
-		return input{kind: "count"}, &locuspb.Request{Op: &locuspb.Request_Call{Call: call}}, cl.ctr
+		return in, &locuspb.Request{Op: &locuspb.Request_Call{Call: call}}, cl.ctr
 	}
 }
 
-// lastSeen is the newest value of key in this client's history.
-func (cl *Client) lastSeen(key []byte) string {
+// lastSeen is the newest value of key in this client's history, or one that it failed to write.
+func (cl *Client) lastSeen(key []byte) history.Value {
 	for i := len(cl.History) - 1; i >= 0; i-- {
-		e := &cl.History[i]
-		if e.Key != string(key) {
-			continue
+		o := &cl.History[i]
+		switch {
+		case o.Input.Key != string(key):
+		case o.Input.Kind == history.Get:
+			return o.Output.Value
+		default:
+			return o.Input.New
 		}
-		in := e.Op.Input.(input)
-		if in.kind == "get" {
-			return e.Op.Output.(output).value
-		}
-		return in.value
 	}
-	return ""
+	return history.Value{}
 }
 
 // finished records how an operation ended.
 func (cl *Client) finished(op *operation, d clientcore.Done) {
-	in, w := op.in, cl.c.W
 	if op.entry != nil {
 		cl.settled(op.entry, d, op.seen)
 	}
-	out := output{}
-	var cond *api.ConditionError
-	read := in.kind == "get"
-	switch {
-	case d.Err == nil && read:
-		out.value = string(d.Response.GetGet().GetValue())
-		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, d.Response.GetGet(), "a linearizable get")
-		cl.seen = max(cl.seen, hlc.Timestamp(d.Response.GetGet().GetTimestamp()))
-	case d.Err == nil:
-		out.ok, out.ts = true, hlc.Timestamp(d.Response.Timestamp)
-	case errors.As(d.Err, &cond):
-		if cond.Exists {
-			cl.c.ledger.glimpsed(cut{key: string(op.key), value: string(cond.Value), ts: cond.Timestamp, who: fmt.Sprintf("client %d's condition", cl.id)})
-		}
-	case uncertain(d.Err):
-		out.unknown = true
+	if uncertain(d.Err) {
 		cl.c.Stats.Unknown++
-	default:
-		out.unknown = false
-		if !read && in.kind != "count" {
-			in.kind = "nothing" // it certainly did nothing
-		}
 	}
-	switch {
-	case in.kind == "count":
-		if d.Err == nil {
-			cl.Counted.Done++
-			at := stamp{hlc.Timestamp(d.Response.Timestamp), d.Response.Place}
-			cl.c.ledger.counted(Counter(d.Response.GetCall().GetResult()), at, op.begin, w.Now(), op.seen)
-			cl.seen = max(cl.seen, at.ts)
-		} else if out.unknown {
-			cl.Counted.Unknown++
-		}
-	case in.kind == "nothing" || (read && d.Err != nil):
-	default:
-		end := int64(w.Now())
-		if out.unknown {
-			end = 1 << 62
-		}
-		cl.History = append(cl.History, Event{Key: string(op.key), Op: porcupine.Operation{
-			ClientId: cl.process, Input: in, Call: int64(op.begin), Output: out, Return: end,
-		}})
-		if out.unknown {
-			cl.process += 1000 // an operation of unknown end never ends: its process is another from now on
-		}
+	if op.counts {
+		cl.counted(op, d)
+	} else if out, did := cl.told(op, d); did {
+		cl.record(op, out)
 	}
 	cl.rest()
+}
+
+// counted records how an increment ended.
+func (cl *Client) counted(op *operation, d clientcore.Done) {
+	switch {
+	case d.Err == nil:
+		cl.Counted.Done++
+		at := stamp{hlc.Timestamp(d.Response.Timestamp), d.Response.Place}
+		cl.c.ledger.counted(Counter(d.Response.GetCall().GetResult()), at, op.begin, cl.c.W.Now(), op.seen)
+		cl.seen = max(cl.seen, at.ts)
+	case uncertain(d.Err):
+		cl.Counted.Unknown++
+	}
+}
+
+// told is what an operation on a register was told; did is false if it certainly did nothing and was told nothing.
+func (cl *Client) told(op *operation, d clientcore.Done) (out history.Output, did bool) {
+	var cond *api.ConditionError
+	read := op.in.Kind == history.Get
+	switch {
+	case d.Err == nil && read:
+		g := d.Response.GetGet()
+		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, g, "a linearizable get")
+		cl.seen = max(cl.seen, hlc.Timestamp(g.GetTimestamp()))
+		return history.Output{Value: valueOf(g), Timestamp: g.GetTimestamp()}, true
+	case d.Err == nil:
+		return history.Output{Timestamp: d.Response.Timestamp}, true
+	case errors.As(d.Err, &cond):
+		v := history.Value{Exists: cond.Exists, Data: string(cond.Value)}
+		if v.Exists {
+			cl.c.ledger.glimpsed(cut{key: string(op.key), value: v.Data, ts: cond.Timestamp, who: fmt.Sprintf("client %d's condition", cl.id)})
+		}
+		return history.Output{Failed: true, Value: v, Timestamp: uint64(cond.Timestamp)}, true
+	case uncertain(d.Err):
+		return history.Output{Unknown: true}, !read
+	}
+	return history.Output{}, false
+}
+
+// record adds an operation on a register to the history.
+func (cl *Client) record(op *operation, out history.Output) {
+	o := history.Operation{Client: cl.process, Input: op.in, Output: out, Call: history.Instant(op.begin), Return: history.Instant(cl.c.W.Now())}
+	if out.Unknown {
+		o.Return = history.Never
+		cl.process += 1000 // it never ends: its process is another from now on
+	}
+	cl.History = append(cl.History, o)
+}
+
+// valueOf is what a read found.
+func valueOf(g *locuspb.GetResponse) history.Value {
+	if !g.GetFound() {
+		return history.Value{}
+	}
+	return history.Of(string(g.GetValue()))
 }
 
 func uncertain(err error) bool {
@@ -323,57 +318,17 @@ func (cl *Client) do(n *Node, req *locuspb.Request) {
 	})
 }
 
-// registerModel is a register that starts empty.
-var registerModel = porcupine.Model{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation { return [][]porcupine.Operation{history} },
-	Init:      func() any { return "" },
-	Step: func(state, in, out any) (bool, any) {
-		s, i, o := state.(string), in.(input), out.(output)
-		switch i.kind {
-		case "get":
-			return o.value == s, s
-		case "put":
-			return true, i.value
-		case "delete":
-			return true, ""
-		}
-		if o.unknown { // a compare-and-swap of unknown outcome did what its condition says
-			if s == i.expected {
-				return true, i.value
-			}
-			return true, s
-		}
-		if o.ok {
-			return s == i.expected, i.value
-		}
-		return s != i.expected, s
-	},
-	Equal:             func(a, b any) bool { return a == b },
-	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v -> %+v", in, out) },
-}
-
 // Check judges the clients' histories and the counter's final value.
 func Check(clients []*Client, final uint64) error {
-	byKey := make(map[string][]porcupine.Operation)
-	var order []string
+	var ops []history.Operation
 	done, unknown := 0, 0
 	for _, cl := range clients {
 		done += cl.Counted.Done
 		unknown += cl.Counted.Unknown
-		for _, e := range cl.History {
-			if byKey[e.Key] == nil {
-				order = append(order, e.Key)
-			}
-			byKey[e.Key] = append(byKey[e.Key], e.Op)
-		}
+		ops = append(ops, cl.History...)
 	}
-	for _, key := range order {
-		switch porcupine.CheckOperationsTimeout(registerModel, byKey[key], 30*time.Second) {
-		case porcupine.Illegal:
-			return fmt.Errorf("the history of key %q is not linearizable (P1)", key)
-		case porcupine.Unknown:
-			return fmt.Errorf("the history of key %q could not be judged in time", key)
-		}
+	if err := history.CheckRegisters(ops, ""); err != nil {
+		return fmt.Errorf("P1: %w", err)
 	}
 	if final < uint64(done) || final > uint64(done+unknown) {
 		return fmt.Errorf("the counter is %d after %d increments and %d of unknown outcome (P4)", final, done, unknown)

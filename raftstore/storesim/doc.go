@@ -7,7 +7,7 @@
 // After each step that may matter, what must hold at every moment is checked (observe.go), and the store's own
 // invariants stop a run at once. A run ends with the faults healed, every store up and everything at rest. Then replicas must
 // hold equal state (I2), descriptors tile the key space (I3), the history of each key is linearizable (P1, judged by
-// porcupine) and a counter has counted every acknowledged call once (P4). A ledger of what clients wrote and saw
+// bench/history) and a counter has counted every acknowledged call once (P4). A ledger of what clients wrote and saw
 // (ledger.go) judges consistent cuts (P3), the order of timestamps (P2) and expiry; each voter must be able to lead (leads.go).
 //
 // Campaign plays many seeds, on several goroutines; `locus sim` is its command line. docs/testing.md lists the faults, the

@@ -9,9 +9,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/bench/history"
 	"github.com/locuskv/locus/internal/clientcore"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
@@ -276,9 +275,11 @@ func (r *run) lastRead(key []byte) error {
 		return err
 	}
 	cl := r.clients[0]
-	cl.History = append(cl.History, Event{Key: string(key), Op: porcupine.Operation{
-		ClientId: 0, Input: input{kind: "get"}, Call: int64(begin), Output: output{value: string(g.GetValue())}, Return: int64(r.c.W.Now()),
-	}})
+	cl.History = append(cl.History, history.Operation{
+		Input:  history.Input{Key: string(key)},
+		Output: history.Output{Value: valueOf(g), Timestamp: g.GetTimestamp()},
+		Call:   history.Instant(begin), Return: history.Instant(r.c.W.Now()),
+	})
 	return nil
 }
 
