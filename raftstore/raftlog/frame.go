@@ -66,8 +66,14 @@ func decodeSegmentHeader(b []byte) (h segmentHeader, version uint32, reason stri
 		return h, formatVersion, "this is no segment of a Raft log"
 	}
 	version = le.Uint32(b[8:])
-	if version == formatVersion && le.Uint32(b[12:]) != headerSum(b) {
+	sum := le.Uint32(b[12:])
+	ours := [segmentHeaderSize]byte(b)
+	le.PutUint32(ours[8:], formatVersion)
+	switch {
+	case version == formatVersion && sum != headerSum(b):
 		return h, version, "the segment's header has a wrong checksum"
+	case version != formatVersion && sum == headerSum(ours[:]):
+		return h, version, "the version in the segment's header is damaged" // all else is ours, the checksum too
 	}
 	h.id = le.Uint64(b[16:])
 	h.capacity = int64(le.Uint64(b[24:]))
