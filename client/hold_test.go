@@ -1,13 +1,17 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
 )
 
 // held is what the fake knows of holds: how many were made, and how many are left.
@@ -50,9 +54,15 @@ func TestRunsHold(t *testing.T) {
 		break
 	}
 	is(3)
+	cut, cancel := context.WithCancel(ctx)
+	for range streamKeys.Stream(cut, ks.All(), struct{}{}, Hold(time.Minute)) {
+		cancel()
+		break
+	}
+	is(4)
 	_, err = NewRangeFunc[struct{}, int]("unknown").Run(ctx, ks.All(), struct{}{}, Hold(time.Minute))
 	require.Error(t, err)
-	is(4)
+	is(5)
 }
 
 // What can't be held is not begun.
@@ -84,5 +94,32 @@ func TestSnapshotsHold(t *testing.T) {
 	require.EqualValues(t, s.Timestamp(), f.holds[0].Timestamp)
 	require.NoError(t, s.Close())
 	_, left = f.held()
+	require.Zero(t, left)
+}
+
+// A stream whose timestamp is known from the begin goes on elsewhere at it, and by the version that it began with.
+func TestAHeldStreamMovesOn(t *testing.T) {
+	f, ks, want := withKeys(t)
+	var attempts []*locuspb.RunRequest
+	f.mu.Lock()
+	f.onPage = func(_ *fakeNode, r *locuspb.RunRequest, i int, _ *locuspb.RunResponse) error {
+		if i == 0 {
+			attempts = append(attempts, r)
+		}
+		if i == 3 {
+			return status.Error(codes.Unavailable, "the gateway is gone")
+		}
+		return nil
+	}
+	f.mu.Unlock()
+	require.Equal(t, want, collect(t, ks, KeyOrder(), Hold(time.Minute)))
+	require.Greater(t, len(attempts), 3)
+	require.Zero(t, attempts[0].Version)
+	for _, a := range attempts[1:] {
+		require.Equal(t, f.holds[0].Timestamp, a.Timestamp)
+		require.Equal(t, uint32(3), a.Version)
+	}
+	made, left := f.held()
+	require.Equal(t, 1, made)
 	require.Zero(t, left)
 }
