@@ -55,6 +55,7 @@ func TestRunsHold(t *testing.T) {
 	}
 	is(3)
 	cut, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for range streamKeys.Stream(cut, ks.All(), struct{}{}, Hold(time.Minute)) {
 		cancel()
 		break
