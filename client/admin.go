@@ -70,6 +70,8 @@ type Status struct {
 	DeadNodes       uint64
 	NearlyFull      []StoreID // ranges with a replica there take no puts (*DiskFullError)
 	ClockOff        []StoreID // their wall clocks are too far from the others': they lead no range until that is right
+	Holds           uint64    // timestamps that are held beyond the retention window; see Hold
+	OldestHold      Timestamp // the oldest of them; 0: none
 	DriverAddress   string    // of the node that runs the placement driver
 	Keyspaces       uint64
 	WantedReplicas  uint64
@@ -254,6 +256,7 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 		ClusterID: m.ClusterId, NodeID: m.NodeId, Store: StoreID(m.StoreId), Version: m.Version, Ranges: m.Ranges,
 		UnderReplicated: m.Underreplicated, Unavailable: m.Unavailable, LiveNodes: m.LiveNodes, DeadNodes: m.DeadNodes, SuspectNodes: m.SuspectNodes,
 		DriverAddress: m.DriverAddress, Keyspaces: m.Keyspaces, WantedReplicas: m.WantedReplicas,
+		Holds: m.Holds, OldestHold: Timestamp(m.OldestHold),
 	}, nil
 }
 

@@ -99,9 +99,14 @@ func ExampleDB_Snapshot() {
 	// Whatever else is done at its timestamp sees the same, for as long as history is kept.
 	again := must(db.Snapshot(ctx, client.AtTimestamp(snap.Timestamp())))
 	fmt.Printf("%s\n", must(again.Keyspace("snapshot").Get(ctx, []byte("a"))).Value)
+
+	// That is ten minutes, unless it is held for longer.
+	held := must(db.Snapshot(ctx, client.AtTimestamp(snap.Timestamp()), client.Hold(time.Hour)))
+	fmt.Println(held.Close())
 	// Output:
 	// a=1 <nil>
 	// z=1 <nil>
 	// z a 1
 	// 1
+	// <nil>
 }

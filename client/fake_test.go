@@ -51,7 +51,10 @@ type fake struct {
 	// onPage, if set, may change a page of a stream before it is sent, or end the stream with an error.
 	onPage func(n *fakeNode, r *locuspb.RunRequest, i int, page *locuspb.RunResponse) error
 	// onEnd, if set, hears how a stream ended.
-	onEnd func(error)
+	onEnd    func(error)
+	holds    []*locuspb.HoldRequest
+	released []string // ids of holds
+	noHolds  error
 }
 
 var errHang = errors.New("say nothing until the client is gone")
@@ -509,6 +512,23 @@ func (n *fakeNode) RegisterFunction(_ context.Context, r *locuspb.RegisterFuncti
 
 func (n *fakeNode) ListFunctions(context.Context, *locuspb.ListFunctionsRequest) (*locuspb.ListFunctionsResponse, error) {
 	return &locuspb.ListFunctionsResponse{Functions: []*locuspb.FunctionInfo{{Name: "square", Version: 1, Kind: "pure", Runtime: "native"}}}, nil
+}
+
+func (n *fakeNode) Hold(_ context.Context, r *locuspb.HoldRequest) (*locuspb.HoldResponse, error) {
+	n.f.mu.Lock()
+	defer n.f.mu.Unlock()
+	if n.f.noHolds != nil {
+		return nil, api.ToStatus(n.f.noHolds)
+	}
+	n.f.holds = append(n.f.holds, r)
+	return &locuspb.HoldResponse{}, nil
+}
+
+func (n *fakeNode) Release(_ context.Context, r *locuspb.ReleaseRequest) (*locuspb.ReleaseResponse, error) {
+	n.f.mu.Lock()
+	defer n.f.mu.Unlock()
+	n.f.released = append(n.f.released, string(r.Id))
+	return &locuspb.ReleaseResponse{}, nil
 }
 
 // Run knows one range function, "count", and one map function, "keys".

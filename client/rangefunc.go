@@ -31,6 +31,7 @@ type runOptions struct {
 	at       Timestamp
 	progress func(Progress)
 	keyOrder bool
+	hold     time.Duration
 }
 
 func (t TimestampOption) applyRun(o *runOptions) { o.at = t.at }
@@ -151,7 +152,12 @@ func runOnSome(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.S
 	if span.Empty() {
 		return &InvalidArgumentError{Reason: "the span is empty"}
 	}
-	req.Timestamp = uint64(o.at)
+	at, held, err := db.hold(ctx, o.at, span, o.hold, "function "+req.Function)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = held.release(ctx) }()
+	req.Timestamp = uint64(at)
 	req.Token = max(uint64(db.Token()), uint64(tokenOf(ctx)))
 	patience := time.Now().Add(runPatience)
 	for {

@@ -19,7 +19,7 @@ import (
 // is above every write acknowledged before; AtTimestamp gives another one, OnProgress says how far the run is.
 //
 // The nodes work no further ahead than some megabytes: a slow loop holds them up. But the timestamp must stay
-// readable until the end (10 min by default). Leaving the loop, or the end of ctx, ends the work on every
+// readable until the end (10 min by default; Hold makes it longer). Leaving the loop, or the end of ctx, ends the work on every
 // node. Without a deadline of ctx the stream takes as long as it takes.
 //
 // An error is the last thing that is yielded. What was yielded before it stands; the rest is missing. Errors
@@ -78,7 +78,10 @@ func (s *mapStream[Out]) run(ctx context.Context, db *DB, req *locuspb.RunReques
 	var bad error
 	err := runOnSome(ctx, db, req, span, o, func(m *locuspb.RunResponse) bool {
 		if req.Timestamp == 0 {
-			req.Timestamp, req.Version = m.Timestamp, m.Version
+			req.Timestamp = m.Timestamp
+		}
+		if req.Version == 0 {
+			req.Version = m.Version
 		}
 		var more bool
 		if more, bad = s.take(m); !more {

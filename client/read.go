@@ -18,6 +18,7 @@ type readOptions struct {
 	reverse     bool
 	keysOnly    bool
 	pageBytes   uint64
+	hold        time.Duration // of snapshots only
 }
 
 type readOptionFunc func(*readOptions)

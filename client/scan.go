@@ -277,27 +277,36 @@ func (i *Item) own() {
 	i.Key, i.Value = buf[:n:n], buf[n:]
 }
 
-// Snapshot is the whole cluster as of one timestamp. It holds nothing on the cluster: it can be read for the
-// retention window (10 min by default), and then fails with *TimestampUnavailableError.
+// Snapshot is the whole cluster as of one timestamp. It can be read for the retention window (10 min by default), or with Hold
+// for longer, and then fails with *TimestampUnavailableError.
 type Snapshot struct {
-	db *DB
-	at Timestamp
+	db   *DB
+	at   Timestamp
+	hold hold
 }
 
 // Snapshot takes a timestamp: a fresh one over all keyspaces, which asks every range's leaseholder, or that
-// of the option AtTimestamp. No other option applies.
+// of the option AtTimestamp. Without the option Hold it holds nothing on the cluster. No other option applies.
 func (db *DB) Snapshot(ctx context.Context, opts ...ReadOption) (*Snapshot, error) {
-	switch c := readOptionsOf(opts).consistency; c.GetLevel() {
+	o := readOptionsOf(opts)
+	s := &Snapshot{db: db}
+	all := keys.Span{Start: keys.KeyspaceSpan(1).Start}
+	var err error
+	switch o.consistency.GetLevel() {
 	case locuspb.ConsistencyLevel_SNAPSHOT:
-		return &Snapshot{db, Timestamp(c.Timestamp)}, nil
+		s.at = Timestamp(o.consistency.Timestamp)
 	case locuspb.ConsistencyLevel_LINEARIZABLE:
-		at, err := db.fresh(ctx, keys.Span{Start: keys.KeyspaceSpan(1).Start})
-		if err != nil {
-			return nil, public(err, nil)
-		}
-		return &Snapshot{db, at}, nil
+		s.at, err = db.fresh(ctx, all)
+	default:
+		err = &InvalidArgumentError{Reason: "a snapshot is fresh or at a timestamp"}
 	}
-	return nil, &InvalidArgumentError{Reason: "a snapshot is fresh or at a timestamp"}
+	if err == nil {
+		_, s.hold, err = db.hold(ctx, s.at, all, o.hold, "snapshot")
+	}
+	if err != nil {
+		return nil, public(err, nil)
+	}
+	return s, nil
 }
 
 // Timestamp is the snapshot's.
@@ -308,8 +317,8 @@ func (s *Snapshot) Keyspace(name string) *SnapshotKeyspace {
 	return &SnapshotKeyspace{ks: s.db.Keyspace(name), at: s.at}
 }
 
-// Close gives the snapshot back.
-func (s *Snapshot) Close() error { return nil }
+// Close gives the snapshot back, and what it holds.
+func (s *Snapshot) Close() error { return public(s.hold.release(context.Background()), nil) }
 
 // SnapshotKeyspace is a keyspace as of one timestamp.
 type SnapshotKeyspace struct {

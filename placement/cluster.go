@@ -7,6 +7,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/topology"
 )
@@ -32,12 +33,14 @@ type node struct {
 	info  *locuspb.NodeInfo
 	heard time.Duration // last heartbeat; at first the begin of the office
 	// spoken: a heartbeat came in this term of office.
-	spoken  bool
-	clock   uint64 // the sender's, in the newest heartbeat: orders heartbeats
-	has     uint64 // version of the map that it had then
-	leading []ids.RangeID
-	holding int
-	state   Liveness
+	spoken   bool
+	clock    uint64        // the sender's, in the newest heartbeat: orders heartbeats
+	has      uint64        // version of the map that it had then
+	holds    uint64        // version of the holds that it kept to; 0: none
+	readable hlc.Timestamp // with holds: what is older it may have let go
+	leading  []ids.RangeID
+	holding  int
+	state    Liveness
 }
 
 // rangeState is a range with the operator that is under way for it.
@@ -111,6 +114,7 @@ func (c *cluster) observe(now time.Duration, n *node, req *locuspb.HeartbeatRequ
 	}
 	n.info, n.clock, n.heard, n.spoken, n.holding = req.Node, req.Clock, now, true, len(req.Holding)
 	n.has = req.MapVersion
+	n.holds, n.readable = req.HoldsVersion, hlc.Timestamp(req.ReadableFrom)
 	before := n.leading
 	c.beat++
 	n.leading = make([]ids.RangeID, 0, len(req.Leading))

@@ -12,7 +12,7 @@
 //	  |   map, operators, gone replicas                              v
 //	  +----------------------------------------------- core <----- Plan (the allocator, pure)
 //	                                                     |
-//	                        office, ids, stores, keyspaces (what must last)
+//	                        office, ids, stores, keyspaces, holds (what must last)
 //	                                                     v
 //	                                           Records: keyspace 0
 //
@@ -31,12 +31,14 @@
 //     store's replica is replaced first and removed in the same joint change; without a spare store it stays.
 //   - Nobody is declared dead within a grace period after the office began: silence is measured by this node's
 //     monotonic clock, since it took office.
+//   - A hold of a timestamp is granted when every store that is heard from has confirmed it, and outlives the
+//     driver. Stores keep to its deadline without one (holds.go).
 //   - Balance ends: a move or transfer begins only where it lowers the sum of the squares of all counts, with
 //     all that is under way counted as done.
 //
 // # What it never does
 //
-// It has no goroutine, no clock and no I/O of its own, knows no store, no Raft and no network, and remembers
+// It has no goroutine, no clock and no I/O of its own (the deadlines of holds go by the clocks that it hears of), knows no store, no Raft and no network, and remembers
 // no intentions: what a half-done change is for can be read from the range (a learner beside enough voters is
 // a move) or from a record (a keyspace marked as being created), so the next driver goes on from there.
 //
@@ -59,6 +61,8 @@
 //     after HeartbeatResponse.next_ms if that is set.
 //   - Execute each operator of an answer against the range it names, unless one of that range is under way: it
 //     is handed out again until its effect is seen. There is nothing to report but the next heartbeat. Remove the replicas named gone, if their id is below next_replica_id.
+//   - Pass the holds of an answer to the store, unless their version is below one heard before, and report the
+//     version that the store keeps to with every heartbeat, 0 if that has no holds.
 //   - Merge the routes of an answer into what the node knows, by epoch and term, rather than replacing it.
 //   - Records: reads and writes of range 1 on this store, linearizable, with a session, so that a retried write
 //     is applied once. Eraser: WriteRequest.delete_span on whatever range holds the span now.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 )
@@ -54,6 +55,10 @@ type core struct {
 	births  map[ids.KeyspaceID]*birth
 	burials map[ids.KeyspaceID]*burial
 	wishes  []*wish
+
+	clock       hlc.Timestamp      // the highest of all heartbeats and requests for holds
+	holdsChange uint64             // counts the changes of holds in this office
+	untold      map[string]*notice // by id: holds that not every store is known to keep to
 }
 
 // NewDriver makes a driver that does nothing before Start.
@@ -65,6 +70,7 @@ func NewDriver(o Options) (*Driver, error) {
 	d.core = core{
 		o: o.withDefaults(), cat: newCatalog(), cl: newCluster(),
 		running: map[ids.RangeID]*rangeState{}, births: map[ids.KeyspaceID]*birth{}, burials: map[ids.KeyspaceID]*burial{},
+		untold: map[string]*notice{},
 	}
 	d.core.locked = func(f func()) { d.step(func(*core) { f() }) }
 	return d, nil
@@ -117,6 +123,7 @@ func (d *Driver) Tick() {
 			c.plan(now)
 			c.spread(now)
 			c.bury(now)
+			c.expire()
 		}
 	})
 }
@@ -207,6 +214,9 @@ func (d *core) resign() {
 	}
 	for _, b := range d.burials {
 		b.notice.tell(d, notDriver)
+	}
+	for _, t := range d.untold {
+		t.tell(d, notDriver)
 	}
 	d.running, d.wishes, d.births = nil, nil, nil
 }

@@ -70,6 +70,8 @@ type bench struct {
 	lost error
 	// has is the version of the map that stores report to have; 0: none.
 	has map[uint64]uint64
+	// holds is the version of the holds that stores report to keep to, readable since when.
+	holds, readable map[uint64]uint64
 }
 
 func newTable() *table { return &table{world: world{records: map[string][]byte{}}} }
@@ -115,6 +117,7 @@ func (b *bench) beat(s uint64, clock uint64, reports ...*locuspb.RangeReport) *l
 	req := &locuspb.HeartbeatRequest{
 		Node:  &locuspb.NodeInfo{StoreId: s, NodeId: fmt.Sprintf("n%d", s), Address: fmt.Sprintf("a%d", s)},
 		Clock: clock, Leading: reports, MapVersion: b.has[s],
+		HoldsVersion: b.holds[s], ReadableFrom: b.readable[s],
 	}
 	for _, r := range reports {
 		req.Holding = append(req.Holding, r.Descriptor_.RangeId)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 )
@@ -21,6 +22,7 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("node %q with store id %d is not a member of cluster %s: it must join",
 			req.GetNode().GetNodeId(), req.GetNode().GetStoreId(), d.o.ClusterID)}
 	}
+	d.clock = max(d.clock, hlc.Timestamp(req.Clock))
 	if d.cl.observe(now, n, req, d.o.SuspectAfter) {
 		d.keepAddress(n)
 	}
@@ -34,8 +36,9 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 	d.spread(now)
 	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, req.Holding)}
 	d.addMap(now, resp, req.MapVersion)
+	d.addHolds(resp, req.HoldsVersion)
 	switch {
-	case d.unaware(n) && resp.MapVersion != req.MapVersion:
+	case d.unaware(n) && resp.MapVersion != req.MapVersion, resp.Holds != nil && d.uninformed(n):
 		resp.NextMs = 1 // the news is in this answer, and somebody waits to hear that it has arrived
 	case d.hurried(n):
 		resp.NextMs = max(1, d.o.HurryInterval.Milliseconds())
@@ -71,7 +74,7 @@ func (d *core) versionIn(version uint64) uint64 {
 
 // hurried says whether work is under way that the node's next report will move on.
 func (d *core) hurried(n *node) bool {
-	if len(d.births) > 0 || len(d.wishes) > 0 || d.unaware(n) {
+	if len(d.births) > 0 || len(d.wishes) > 0 || d.unaware(n) || d.uninformed(n) {
 		return true
 	}
 	for _, id := range n.leading {

@@ -9,12 +9,12 @@ import (
 	"github.com/locuskv/locus/internal/ids"
 )
 
-// notice is the telling of all nodes that a keyspace is dropped. A node has heard when it reports a map of
-// the drop's version or above. Who takes office tells all of them again: what the nodes had heard from the
+// notice is the telling of all nodes that a keyspace is dropped, or that a timestamp is held (holds.go). A node has heard when
+// it reports a map, or holds, of the notice's version or above. Who takes office tells all of them again: what the nodes had heard from the
 // driver before is not recorded.
 type notice struct {
 	name    string
-	version uint64 // the first of the map without the keyspace
+	version uint64 // the first of the map without the keyspace, or of the holds with this one
 	waiters []func(error)
 }
 
@@ -58,6 +58,7 @@ func (d *core) spread(now time.Duration) {
 			b.notice = nil
 		}
 	}
+	d.spreadHolds(now)
 }
 
 func (d *core) heardByAll(now time.Duration, version uint64) bool {

@@ -23,6 +23,7 @@ import (
 //	store/<id>       NodeInfo of the node that the store id belongs to, for ever
 //	keyspace/<name>  Keyspace
 //	dropped/<id>     Keyspace whose name is free and whose data is being deleted
+//	hold/<id>        Hold, its id in hexadecimal
 //
 // Numbers in values are 8 bytes, big endian.
 const (
@@ -30,6 +31,7 @@ const (
 	prefixStore    = "store/"
 	prefixKeyspace = "keyspace/"
 	prefixDropped  = "dropped/"
+	prefixHold     = "hold/"
 
 	keyOffice       = prefixID + "office"
 	keyNextRange    = prefixID + "range"
@@ -38,7 +40,7 @@ const (
 )
 
 // prefixes are what a driver loads when it takes office.
-var prefixes = []string{prefixID, prefixStore, prefixKeyspace, prefixDropped}
+var prefixes = []string{prefixID, prefixStore, prefixKeyspace, prefixDropped, prefixHold}
 
 var systemLayout = keys.Layout{ID: 0}
 
@@ -85,6 +87,7 @@ type catalog struct {
 	spaces  map[string]*locuspb.Keyspace
 	byID    map[ids.KeyspaceID]*locuspb.Keyspace // not the dropped
 	dropped map[ids.KeyspaceID]*locuspb.Keyspace
+	holds   map[string]*locuspb.Hold // by id
 }
 
 func newCatalog() catalog {
@@ -92,6 +95,7 @@ func newCatalog() catalog {
 		stores: map[ids.StoreID]*locuspb.NodeInfo{}, byNode: map[string]ids.StoreID{},
 		spaces: map[string]*locuspb.Keyspace{}, byID: map[ids.KeyspaceID]*locuspb.Keyspace{},
 		dropped: map[ids.KeyspaceID]*locuspb.Keyspace{},
+		holds:   map[string]*locuspb.Hold{},
 	}
 }
 
@@ -128,6 +132,12 @@ func (c *catalog) parse(user string, v []byte) error {
 		} else {
 			c.putSpace(&ks)
 		}
+	case strings.HasPrefix(user, prefixHold):
+		var h locuspb.Hold
+		if err := proto.Unmarshal(v, &h); err != nil {
+			return err
+		}
+		c.holds[string(h.Id)] = &h
 	}
 	return nil
 }

@@ -56,6 +56,12 @@ func (d *core) status() *locuspb.StatusResponse {
 		Keyspaces:      uint64(len(d.cat.spaces)),
 		WantedReplicas: uint64(min(d.o.Limits.Replicas, len(d.cl.nodes)-d.cl.countNodes(Dead))),
 	}
+	s.Holds = uint64(len(d.cat.holds))
+	for _, h := range d.cat.holds {
+		if s.OldestHold == 0 || h.Timestamp < s.OldestHold {
+			s.OldestHold = h.Timestamp
+		}
+	}
 	for _, id := range d.cl.storeIDs() {
 		n := d.cl.nodes[id]
 		if n.state == Dead {

@@ -147,7 +147,7 @@ func (a *applier) step() {
 		a.seq++
 		o.seq = a.seq
 		if o.deletes > 0 {
-			a.s.reclaim.deleted(o.deletes, o.seq)
+			a.s.reclaim.deleted(o.deletes, o.seq, a.s.clock.Wall())
 		}
 		if o.child != nil {
 			more, err := a.planChild(&o)

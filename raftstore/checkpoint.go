@@ -32,8 +32,8 @@ func (s *Store) checkpoint(extra raftlog.Batch, durable func()) {
 // checkpointNow cuts. REQUIRES: the apply queue, everything published, no ingest half done.
 func (s *Store) checkpointNow(extra raftlog.Batch, durable func()) {
 	cut := &locuspb.Checkpoint{Seq: uint64(s.applier.seq), Clock: uint64(s.clock.Last())}
-	discard := s.holds.windowStart(s.clock.Wall(), s.opts.Retention)
-	cut.Discard = uint64(discard)
+	discard, kept := s.holds.windowStart(s.clock.Wall(), s.opts.Retention, s.clock.MaxOffset())
+	cut.Discard, cut.KeptFrom = uint64(discard), uint64(kept)
 	applied := make(map[ids.RangeID]appliedState)
 	for _, r := range s.allReplicas() {
 		if r.apply.desc == nil || r.snapshot().gone {

@@ -104,7 +104,7 @@ func (s *Store) wipe(id ids.RangeID, next ids.ReplicaID, span keys.Span, initial
 		if len(found) > 0 {
 			a.seq++
 			b := engine.Batch{Seq: a.seq}
-			s.reclaim.deleted(len(found), a.seq)
+			s.reclaim.deleted(len(found), a.seq, s.clock.Wall())
 			for _, k := range found {
 				b.Ops = append(b.Ops, engine.Op{Key: k, Delete: true})
 			}

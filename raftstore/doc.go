@@ -30,7 +30,8 @@
 //	             readers (QueueRead): engine at the range's visible sequence
 //
 // Start reading at sequencer.go, then driver.go, logwriter.go and apply.go; then split.go, snapshot.go with
-// ingest.go, checkpoint.go with recover.go, retire.go and destroy.go; clocks.go for whose time counts.
+// ingest.go, checkpoint.go with recover.go, retire.go and destroy.go; clocks.go for whose time counts; retain.go with
+// holds.go for how long history is kept.
 //
 // # Locks
 //

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 )
@@ -27,10 +28,20 @@ type holds struct {
 	// permitted is the discard sequence that the newest checkpoint names. It is not passed either: after a restart
 	// it is all that is known of what the engine may have dropped.
 	permitted ids.Seq
+	// promised are timestamps that the cluster holds beyond the window (rule C9), as retain was told last.
+	promised []Hold
+	// start is the time whose versions the window keeps, and all later ones; what is older may have been let go. It
+	// never falls. 0: nothing was ever let go.
+	start hlc.Timestamp
 }
 
-func newHolds(checkpoint, discard ids.Seq, undone []seqInterval) *holds {
-	return &holds{held: make(map[ids.Seq]int), checkpoint: checkpoint, discard: discard, permitted: discard, undone: undone}
+// newHolds begins where a checkpoint left off.
+func newHolds(cut *locuspb.Checkpoint, undone []seqInterval) *holds {
+	discard, start := ids.Seq(cut.Discard), hlc.Timestamp(cut.KeptFrom)
+	if discard > 0 && start == 0 {
+		start = hlc.Timestamp(cut.Clock) // a checkpoint of before there were holds doesn't say
+	}
+	return &holds{held: make(map[ids.Seq]int), checkpoint: ids.Seq(cut.Seq), discard: discard, permitted: discard, start: start, undone: undone}
 }
 
 // acquire holds the sequence that shows what seq showed to a reader of newest data: seq itself, or the discard
@@ -102,21 +113,54 @@ func (h *holds) advance() ids.Seq {
 	return h.discard
 }
 
-// windowStart is what the store had when its clock passed now - retention: nothing below it is worth keeping for
-// timestamps that can still be read. It never falls.
-func (h *holds) windowStart(now hlc.Timestamp, retention time.Duration) ids.Seq {
+// windowStart is what the store had when its clock passed the start of the window: now - retention, or the oldest promise
+// that is older, less what clocks may be apart. Nothing below it is worth keeping for timestamps that can still be read.
+// Neither result ever falls: kept is the timestamp above which all is kept then.
+func (h *holds) windowStart(now hlc.Timestamp, retention, apart time.Duration) (seq ids.Seq, kept hlc.Timestamp) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	start := now.Add(-retention)
+	if t := h.oldestPromiseLocked(now); t != 0 {
+		// An entry's timestamp may be above this store's clock by as much, so a sample of T itself may show too much.
+		start = min(start, t.Add(-apart))
+	}
 	i := 0
 	for i+1 < len(h.window) && h.window[i+1].ts <= start {
 		i++
 	}
 	h.window = slices.Delete(h.window, 0, i)
 	if len(h.window) > 0 && h.window[0].ts <= start {
-		return max(h.permitted, clampUndone(h.window[0].seq, h.undone))
+		if seq := clampUndone(h.window[0].seq, h.undone); seq > h.permitted {
+			h.start = max(h.start, start)
+			return seq, h.start
+		}
 	}
-	return h.permitted
+	return h.permitted, h.start
+}
+
+// retain takes the cluster's holds, all of them, in place of those before, and returns the start of what is kept: a promise
+// below it came too late. What this call doesn't find let go stays until the promise's deadline.
+func (h *holds) retain(promised []Hold) (start hlc.Timestamp) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.promised = promised
+	return h.start
+}
+
+// oldestPromise is the oldest timestamp that is held at a time and can be read; 0: none is held.
+func (h *holds) oldestPromise(now hlc.Timestamp) hlc.Timestamp {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.oldestPromiseLocked(now)
+}
+
+func (h *holds) oldestPromiseLocked(now hlc.Timestamp) (oldest hlc.Timestamp) {
+	for _, p := range h.promised {
+		if now < p.Deadline && p.Timestamp >= h.start && (oldest == 0 || p.Timestamp < oldest) {
+			oldest = p.Timestamp
+		}
+	}
+	return oldest
 }
 
 func (h *holds) undoneIntervals() []seqInterval {

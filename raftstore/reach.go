@@ -15,6 +15,8 @@ import (
 // timestamp. Followers tell their leader, with their answers to its heartbeats, how far back they can be read, and the
 // leaseholder refuses to remove the last replica that can be read as far back as any can (rule C9).
 //
+// A timestamp that is held (retain.go) counts as within the window, and so does all that is younger.
+//
 // A replica that is not heard is removed whatever it could show: it shows it to nobody, and repair must not wait.
 
 // oldestHere is the oldest timestamp at which this replica can be read; 0: not known, or about to change.
@@ -74,7 +76,7 @@ func (r *Replica) keepingHistory(build buildFunc) buildFunc {
 
 func (r *Replica) checkHistory(from, to *topology.Descriptor) error {
 	s, own := r.snapshot(), r.oldestHere()
-	start := r.store.clock.Wall().Add(-r.store.opts.Retention)
+	start := r.store.oldestWanted()
 	kept, lost, victim := hlc.Max, hlc.Max, topology.Replica{}
 	for _, rep := range from.Replicas {
 		oldest := s.oldest[rep.ID]

@@ -90,9 +90,9 @@ func (r *Replica) servable(s *replicaState, bounds uint64) error {
 	return nil
 }
 
-// oldestReadable is about the oldest timestamp that works here: the start of the retention window.
+// oldestReadable is about the oldest timestamp that works here: the start of the retention window, or the oldest that is held.
 func (r *Replica) oldestReadable() hlc.Timestamp {
-	return max(r.history.oldest(), r.store.clock.Wall().Add(-r.store.opts.Retention))
+	return max(r.history.oldest(), r.store.oldestWanted())
 }
 
 // read serves a get or a scan at the consistency it asks for.

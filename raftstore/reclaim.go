@@ -3,6 +3,7 @@ package raftstore
 import (
 	"sync/atomic"
 
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/raftstore/raftlog"
 )
@@ -23,19 +24,21 @@ const (
 type reclaimer struct {
 	keys    atomic.Int64
 	last    atomic.Uint64 // sequence of the last deletion
+	lastAt  atomic.Uint64 // the store's time at it
 	running atomic.Bool
 
 	// The ticker's own.
 
 	applied uint64 // bytes, by the last round
 	idle    int    // rounds
-	cut     ids.Seq
+	cutAt   hlc.Timestamp
 }
 
 // deleted is told of deletions. REQUIRES: the apply queue.
-func (c *reclaimer) deleted(keys int, seq ids.Seq) {
+func (c *reclaimer) deleted(keys int, seq ids.Seq, now hlc.Timestamp) {
 	c.keys.Add(int64(keys))
 	c.last.Store(uint64(seq))
+	c.lastAt.Store(uint64(now))
 }
 
 // reclaimDue has the engine reclaim space if it is time. REQUIRES: the ticker.
@@ -49,10 +52,10 @@ func (s *Store) reclaimDue(discard ids.Seq) {
 	if s.opts.ReclaimKeys < 0 || c.keys.Load() < s.opts.ReclaimKeys || c.idle < reclaimIdleRounds || c.running.Load() {
 		return
 	}
-	last := ids.Seq(c.last.Load())
-	if discard < last {
-		if c.cut != last && s.holds.windowStart(s.clock.Wall(), s.opts.Retention) >= last {
-			c.cut = last // once: a reader may hold it all the same
+	if discard < ids.Seq(c.last.Load()) {
+		// Not again for a while: somebody may hold a timestamp below it.
+		if now := s.clock.Wall(); min(now.Sub(hlc.Timestamp(c.lastAt.Load())), now.Sub(c.cutAt)) > s.opts.Retention {
+			c.cutAt = now
 			s.checkpoint(raftlog.Batch{}, nil)
 		}
 		return

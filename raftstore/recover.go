@@ -47,7 +47,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.holds = newHolds(ids.Seq(cut.Seq), ids.Seq(cut.Discard), undone)
+	s.holds = newHolds(cut, undone)
 	s.engine.SetDiscard(ids.Seq(cut.Discard))
 	s.applier = newApplier(s, seq)
 	s.rows = rowcache.NewSeeded(o.RowCacheBytes, seq, o.Rand.Uint64())

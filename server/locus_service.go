@@ -118,6 +118,37 @@ func (s *locusService) DropKeyspace(ctx context.Context, req *locuspb.DropKeyspa
 	return resp, err
 }
 
+func (s *locusService) Hold(ctx context.Context, req *locuspb.HoldRequest) (*locuspb.HoldResponse, error) {
+	resp, err := driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.HoldResponse, error) {
+			if err := s.n.clock.Update(hlc.Timestamp(max(req.Clock, req.Timestamp))); err != nil {
+				return nil, err
+			}
+			req.Clock = uint64(s.n.clock.Now())
+			return placement.Await(ctx, func(done func(*locuspb.HoldResponse, error)) { d.Hold(req, done) })
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.HoldResponse, error) {
+			return locuspb.NewLocusClient(conn).Hold(ctx, req)
+		})
+	if err != nil {
+		return nil, err
+	}
+	return &locuspb.HoldResponse{Deadline: resp.Deadline, Clock: uint64(s.n.clock.Hint())}, nil
+}
+
+func (s *locusService) Release(ctx context.Context, req *locuspb.ReleaseRequest) (*locuspb.ReleaseResponse, error) {
+	return driverCall(ctx, s.n,
+		func(ctx context.Context, d *placement.Driver) (*locuspb.ReleaseResponse, error) {
+			_, err := placement.Await(ctx, func(done func(struct{}, error)) {
+				d.Release(req, func(err error) { done(struct{}{}, err) })
+			})
+			return &locuspb.ReleaseResponse{}, err
+		},
+		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.ReleaseResponse, error) {
+			return locuspb.NewLocusClient(conn).Release(ctx, req)
+		})
+}
+
 func (s *locusService) SplitRange(ctx context.Context, req *locuspb.SplitRangeRequest) (*locuspb.SplitRangeResponse, error) {
 	resp, err := driverCall(ctx, s.n,
 		func(ctx context.Context, d *placement.Driver) (*locuspb.SplitRangeResponse, error) {

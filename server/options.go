@@ -103,6 +103,9 @@ type Options struct {
 	// loadSampling and loadHold stand in for the constants in tests.
 	loadSampling uint32
 	loadHold     time.Duration
+	// retention and checkpointTicks stand in for the store's defaults in tests.
+	retention       time.Duration
+	checkpointTicks int
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
 	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64

@@ -36,6 +36,7 @@ type reporter struct {
 	office   *office
 	self     func() *locuspb.NodeInfo
 	splitter *splitter
+	holder   holder
 	interval time.Duration
 	log      *slog.Logger
 	// moved is another number whenever something of the replicas may have become news; nil: it may be at any time. To look at
@@ -193,6 +194,7 @@ func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatReque
 		}
 	}
 	req.Refused = r.takeRefusals()
+	r.holder.report(req)
 	// Last, so that two reports in a row are ordered by it.
 	req.Clock = uint64(r.clock.Now())
 	return req
@@ -223,6 +225,7 @@ func routesOf(ranges []raftstore.RangeInfo) []api.Route {
 // act does what an answer says.
 func (r *reporter) act(resp *locuspb.HeartbeatResponse) {
 	r.cmap.Apply(resp)
+	r.holder.heard(r.store, resp.Holds)
 	if len(resp.Nodes) > 0 {
 		r.learned(resp.Nodes)
 	}

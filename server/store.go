@@ -19,6 +19,7 @@ type store interface {
 	Range(id ids.RangeID) (raftstore.RangeInfo, bool)
 	Lookup(key []byte) (raftstore.RangeInfo, bool)
 	RemoveReplica(id ids.RangeID, nextReplica ids.ReplicaID)
+	Retain(holds []raftstore.Hold) (from hlc.Timestamp)
 	Tick()
 	Stop(done func())
 }

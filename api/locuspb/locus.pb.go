@@ -2321,6 +2321,293 @@ func (*DropKeyspaceResponse) Descriptor() ([]byte, []int) {
 	return file_locus_v1_locus_proto_rawDescGZIP(), []int{30}
 }
 
+// HoldRequest makes or renews a hold. Answered once every store that is heard from keeps the timestamp readable.
+type HoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bytes, of the caller's choice: the same again renews
+	Timestamp     uint64                 `protobuf:"varint,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	DurationMs    int64                  `protobuf:"varint,3,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"` // from now; at most 1 h, and no longer than 1 h after the hold was made
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`                              // whoever looks at the holds reads it; at most 256 bytes
+	Clock         uint64                 `protobuf:"varint,5,opt,name=clock,proto3" json:"clock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRequest) Reset() {
+	*x = HoldRequest{}
+	mi := &file_locus_v1_locus_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRequest) ProtoMessage() {}
+
+func (x *HoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
+func (*HoldRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *HoldRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *HoldRequest) GetTimestamp() uint64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+func (x *HoldRequest) GetDurationMs() int64 {
+	if x != nil {
+		return x.DurationMs
+	}
+	return 0
+}
+
+func (x *HoldRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *HoldRequest) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
+}
+
+type HoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deadline      uint64                 `protobuf:"varint,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Clock         uint64                 `protobuf:"varint,2,opt,name=clock,proto3" json:"clock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldResponse) Reset() {
+	*x = HoldResponse{}
+	mi := &file_locus_v1_locus_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldResponse) ProtoMessage() {}
+
+func (x *HoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
+func (*HoldResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *HoldResponse) GetDeadline() uint64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *HoldResponse) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
+}
+
+// ReleaseRequest ends a hold. One that is not there has ended already.
+type ReleaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRequest) Reset() {
+	*x = ReleaseRequest{}
+	mi := &file_locus_v1_locus_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ReleaseRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type ReleaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseResponse) Reset() {
+	*x = ReleaseResponse{}
+	mi := &file_locus_v1_locus_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseResponse) ProtoMessage() {}
+
+func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{34}
+}
+
+// Hold keeps a timestamp readable beyond the retention window.
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // 16 bytes
+	Timestamp     uint64                 `protobuf:"varint,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Created       uint64                 `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"` // by the driver's clock, like deadline
+	Deadline      uint64                 `protobuf:"varint,4,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Owner         string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_locus_v1_locus_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Hold) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Hold) GetTimestamp() uint64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+func (x *Hold) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Hold) GetDeadline() uint64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *Hold) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 type SplitRangeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"` // 0: the range that holds key
@@ -2331,7 +2618,7 @@ type SplitRangeRequest struct {
 
 func (x *SplitRangeRequest) Reset() {
 	*x = SplitRangeRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[31]
+	mi := &file_locus_v1_locus_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2630,7 @@ func (x *SplitRangeRequest) String() string {
 func (*SplitRangeRequest) ProtoMessage() {}
 
 func (x *SplitRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[31]
+	mi := &file_locus_v1_locus_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2643,7 @@ func (x *SplitRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRangeRequest.ProtoReflect.Descriptor instead.
 func (*SplitRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{31}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SplitRangeRequest) GetRangeId() uint64 {
@@ -2384,7 +2671,7 @@ type SplitRangeResponse struct {
 
 func (x *SplitRangeResponse) Reset() {
 	*x = SplitRangeResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[32]
+	mi := &file_locus_v1_locus_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2683,7 @@ func (x *SplitRangeResponse) String() string {
 func (*SplitRangeResponse) ProtoMessage() {}
 
 func (x *SplitRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[32]
+	mi := &file_locus_v1_locus_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2696,7 @@ func (x *SplitRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRangeResponse.ProtoReflect.Descriptor instead.
 func (*SplitRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{32}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SplitRangeResponse) GetLeft() uint64 {
@@ -2443,7 +2730,7 @@ type TransferRangeRequest struct {
 
 func (x *TransferRangeRequest) Reset() {
 	*x = TransferRangeRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[33]
+	mi := &file_locus_v1_locus_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2742,7 @@ func (x *TransferRangeRequest) String() string {
 func (*TransferRangeRequest) ProtoMessage() {}
 
 func (x *TransferRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[33]
+	mi := &file_locus_v1_locus_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2755,7 @@ func (x *TransferRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRangeRequest.ProtoReflect.Descriptor instead.
 func (*TransferRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{33}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TransferRangeRequest) GetRangeId() uint64 {
@@ -2493,7 +2780,7 @@ type TransferRangeResponse struct {
 
 func (x *TransferRangeResponse) Reset() {
 	*x = TransferRangeResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[34]
+	mi := &file_locus_v1_locus_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2792,7 @@ func (x *TransferRangeResponse) String() string {
 func (*TransferRangeResponse) ProtoMessage() {}
 
 func (x *TransferRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[34]
+	mi := &file_locus_v1_locus_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2805,7 @@ func (x *TransferRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRangeResponse.ProtoReflect.Descriptor instead.
 func (*TransferRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{34}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{39}
 }
 
 type ListNodesRequest struct {
@@ -2529,7 +2816,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[35]
+	mi := &file_locus_v1_locus_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2828,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[35]
+	mi := &file_locus_v1_locus_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2841,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{35}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{40}
 }
 
 type ListNodesResponse struct {
@@ -2566,7 +2853,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[36]
+	mi := &file_locus_v1_locus_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2865,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[36]
+	mi := &file_locus_v1_locus_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2878,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{36}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeInfo {
@@ -2609,7 +2896,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[37]
+	mi := &file_locus_v1_locus_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +2908,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[37]
+	mi := &file_locus_v1_locus_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +2921,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{37}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{42}
 }
 
 type StatusResponse struct {
@@ -2654,13 +2941,15 @@ type StatusResponse struct {
 	SuspectNodes    uint64                 `protobuf:"varint,13,opt,name=suspect_nodes,json=suspectNodes,proto3" json:"suspect_nodes,omitempty"`       // silent for a while, and not yet dead
 	NearlyFull      []uint64               `protobuf:"varint,14,rep,packed,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`      // stores that are not dead and whose disks are nearly full
 	ClockOff        []uint64               `protobuf:"varint,15,rep,packed,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`            // stores that are not dead and whose clocks are off from the others'
+	Holds           uint64                 `protobuf:"varint,16,opt,name=holds,proto3" json:"holds,omitempty"`                                         // timestamps that are held beyond the retention window
+	OldestHold      uint64                 `protobuf:"varint,17,opt,name=oldest_hold,json=oldestHold,proto3" json:"oldest_hold,omitempty"`             // the oldest of them; 0: none
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[38]
+	mi := &file_locus_v1_locus_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2961,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[38]
+	mi := &file_locus_v1_locus_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2974,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{38}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -2793,6 +3082,20 @@ func (x *StatusResponse) GetClockOff() []uint64 {
 	return nil
 }
 
+func (x *StatusResponse) GetHolds() uint64 {
+	if x != nil {
+		return x.Holds
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetOldestHold() uint64 {
+	if x != nil {
+		return x.OldestHold
+	}
+	return 0
+}
+
 type RegisterFunctionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2803,7 +3106,7 @@ type RegisterFunctionRequest struct {
 
 func (x *RegisterFunctionRequest) Reset() {
 	*x = RegisterFunctionRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[39]
+	mi := &file_locus_v1_locus_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +3118,7 @@ func (x *RegisterFunctionRequest) String() string {
 func (*RegisterFunctionRequest) ProtoMessage() {}
 
 func (x *RegisterFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[39]
+	mi := &file_locus_v1_locus_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +3131,7 @@ func (x *RegisterFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterFunctionRequest.ProtoReflect.Descriptor instead.
 func (*RegisterFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{39}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RegisterFunctionRequest) GetName() string {
@@ -2854,7 +3157,7 @@ type RegisterFunctionResponse struct {
 
 func (x *RegisterFunctionResponse) Reset() {
 	*x = RegisterFunctionResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[40]
+	mi := &file_locus_v1_locus_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +3169,7 @@ func (x *RegisterFunctionResponse) String() string {
 func (*RegisterFunctionResponse) ProtoMessage() {}
 
 func (x *RegisterFunctionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[40]
+	mi := &file_locus_v1_locus_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3182,7 @@ func (x *RegisterFunctionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterFunctionResponse.ProtoReflect.Descriptor instead.
 func (*RegisterFunctionResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{40}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RegisterFunctionResponse) GetFunction() *FunctionInfo {
@@ -2904,7 +3207,7 @@ type FunctionInfo struct {
 
 func (x *FunctionInfo) Reset() {
 	*x = FunctionInfo{}
-	mi := &file_locus_v1_locus_proto_msgTypes[41]
+	mi := &file_locus_v1_locus_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3219,7 @@ func (x *FunctionInfo) String() string {
 func (*FunctionInfo) ProtoMessage() {}
 
 func (x *FunctionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[41]
+	mi := &file_locus_v1_locus_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2929,7 +3232,7 @@ func (x *FunctionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FunctionInfo.ProtoReflect.Descriptor instead.
 func (*FunctionInfo) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{41}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FunctionInfo) GetName() string {
@@ -2989,7 +3292,7 @@ type ListFunctionsRequest struct {
 
 func (x *ListFunctionsRequest) Reset() {
 	*x = ListFunctionsRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[42]
+	mi := &file_locus_v1_locus_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3304,7 @@ func (x *ListFunctionsRequest) String() string {
 func (*ListFunctionsRequest) ProtoMessage() {}
 
 func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[42]
+	mi := &file_locus_v1_locus_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3317,7 @@ func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsRequest.ProtoReflect.Descriptor instead.
 func (*ListFunctionsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{42}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{47}
 }
 
 type ListFunctionsResponse struct {
@@ -3026,7 +3329,7 @@ type ListFunctionsResponse struct {
 
 func (x *ListFunctionsResponse) Reset() {
 	*x = ListFunctionsResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[43]
+	mi := &file_locus_v1_locus_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3341,7 @@ func (x *ListFunctionsResponse) String() string {
 func (*ListFunctionsResponse) ProtoMessage() {}
 
 func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[43]
+	mi := &file_locus_v1_locus_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3354,7 @@ func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsResponse.ProtoReflect.Descriptor instead.
 func (*ListFunctionsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{43}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListFunctionsResponse) GetFunctions() []*FunctionInfo {
@@ -3070,7 +3373,7 @@ type FetchModuleRequest struct {
 
 func (x *FetchModuleRequest) Reset() {
 	*x = FetchModuleRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[44]
+	mi := &file_locus_v1_locus_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3385,7 @@ func (x *FetchModuleRequest) String() string {
 func (*FetchModuleRequest) ProtoMessage() {}
 
 func (x *FetchModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[44]
+	mi := &file_locus_v1_locus_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3398,7 @@ func (x *FetchModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchModuleRequest.ProtoReflect.Descriptor instead.
 func (*FetchModuleRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{44}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FetchModuleRequest) GetHash() []byte {
@@ -3114,7 +3417,7 @@ type FetchModuleResponse struct {
 
 func (x *FetchModuleResponse) Reset() {
 	*x = FetchModuleResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[45]
+	mi := &file_locus_v1_locus_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3429,7 @@ func (x *FetchModuleResponse) String() string {
 func (*FetchModuleResponse) ProtoMessage() {}
 
 func (x *FetchModuleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[45]
+	mi := &file_locus_v1_locus_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3442,7 @@ func (x *FetchModuleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchModuleResponse.ProtoReflect.Descriptor instead.
 func (*FetchModuleResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{45}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FetchModuleResponse) GetModule() []byte {
@@ -3320,7 +3623,26 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\tkeyspaces\x18\x01 \x03(\v2\x12.locus.v1.KeyspaceR\tkeyspaces\")\n" +
 	"\x13DropKeyspaceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14DropKeyspaceResponse\"@\n" +
+	"\x14DropKeyspaceResponse\"\x88\x01\n" +
+	"\vHoldRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1c\n" +
+	"\ttimestamp\x18\x02 \x01(\x04R\ttimestamp\x12\x1f\n" +
+	"\vduration_ms\x18\x03 \x01(\x03R\n" +
+	"durationMs\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05clock\x18\x05 \x01(\x04R\x05clock\"@\n" +
+	"\fHoldResponse\x12\x1a\n" +
+	"\bdeadline\x18\x01 \x01(\x04R\bdeadline\x12\x14\n" +
+	"\x05clock\x18\x02 \x01(\x04R\x05clock\" \n" +
+	"\x0eReleaseRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\"\x11\n" +
+	"\x0fReleaseResponse\"\x80\x01\n" +
+	"\x04Hold\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1c\n" +
+	"\ttimestamp\x18\x02 \x01(\x04R\ttimestamp\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\x04R\acreated\x12\x1a\n" +
+	"\bdeadline\x18\x04 \x01(\x04R\bdeadline\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\"@\n" +
 	"\x11SplitRangeRequest\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"P\n" +
@@ -3335,7 +3657,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x10ListNodesRequest\"=\n" +
 	"\x11ListNodesResponse\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\"\x0f\n" +
-	"\rStatusRequest\"\xf0\x03\n" +
+	"\rStatusRequest\"\xa7\x04\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3356,7 +3678,10 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\rsuspect_nodes\x18\r \x01(\x04R\fsuspectNodes\x12\x1f\n" +
 	"\vnearly_full\x18\x0e \x03(\x04R\n" +
 	"nearlyFull\x12\x1b\n" +
-	"\tclock_off\x18\x0f \x03(\x04R\bclockOff\"E\n" +
+	"\tclock_off\x18\x0f \x03(\x04R\bclockOff\x12\x14\n" +
+	"\x05holds\x18\x10 \x01(\x04R\x05holds\x12\x1f\n" +
+	"\voldest_hold\x18\x11 \x01(\x04R\n" +
+	"oldestHold\"E\n" +
 	"\x17RegisterFunctionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\"N\n" +
@@ -3385,7 +3710,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x05Codec\x12\a\n" +
 	"\x03RAW\x10\x00\x12\b\n" +
 	"\x04JSON\x10\x01\x12\t\n" +
-	"\x05PROTO\x10\x022\x9a\b\n" +
+	"\x05PROTO\x10\x022\x91\t\n" +
 	"\x05Locus\x12<\n" +
 	"\x05Batch\x12\x16.locus.v1.BatchRequest\x1a\x17.locus.v1.BatchResponse(\x010\x01\x124\n" +
 	"\x03Run\x12\x14.locus.v1.RunRequest\x1a\x15.locus.v1.RunResponse0\x01\x12;\n" +
@@ -3393,7 +3718,9 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x0eLookupKeyspace\x12\x1f.locus.v1.LookupKeyspaceRequest\x1a .locus.v1.LookupKeyspaceResponse\x12S\n" +
 	"\x0eCreateKeyspace\x12\x1f.locus.v1.CreateKeyspaceRequest\x1a .locus.v1.CreateKeyspaceResponse\x12P\n" +
 	"\rListKeyspaces\x12\x1e.locus.v1.ListKeyspacesRequest\x1a\x1f.locus.v1.ListKeyspacesResponse\x12M\n" +
-	"\fDropKeyspace\x12\x1d.locus.v1.DropKeyspaceRequest\x1a\x1e.locus.v1.DropKeyspaceResponse\x12G\n" +
+	"\fDropKeyspace\x12\x1d.locus.v1.DropKeyspaceRequest\x1a\x1e.locus.v1.DropKeyspaceResponse\x125\n" +
+	"\x04Hold\x12\x15.locus.v1.HoldRequest\x1a\x16.locus.v1.HoldResponse\x12>\n" +
+	"\aRelease\x12\x18.locus.v1.ReleaseRequest\x1a\x19.locus.v1.ReleaseResponse\x12G\n" +
 	"\n" +
 	"SplitRange\x12\x1b.locus.v1.SplitRangeRequest\x1a\x1c.locus.v1.SplitRangeResponse\x12P\n" +
 	"\rTransferRange\x12\x1e.locus.v1.TransferRangeRequest\x1a\x1f.locus.v1.TransferRangeResponse\x12D\n" +
@@ -3416,7 +3743,7 @@ func file_locus_v1_locus_proto_rawDescGZIP() []byte {
 }
 
 var file_locus_v1_locus_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_locus_v1_locus_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_locus_v1_locus_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_locus_v1_locus_proto_goTypes = []any{
 	(ConsistencyLevel)(0),            // 0: locus.v1.ConsistencyLevel
 	(Codec)(0),                       // 1: locus.v1.Codec
@@ -3452,27 +3779,32 @@ var file_locus_v1_locus_proto_goTypes = []any{
 	(*ListKeyspacesResponse)(nil),    // 31: locus.v1.ListKeyspacesResponse
 	(*DropKeyspaceRequest)(nil),      // 32: locus.v1.DropKeyspaceRequest
 	(*DropKeyspaceResponse)(nil),     // 33: locus.v1.DropKeyspaceResponse
-	(*SplitRangeRequest)(nil),        // 34: locus.v1.SplitRangeRequest
-	(*SplitRangeResponse)(nil),       // 35: locus.v1.SplitRangeResponse
-	(*TransferRangeRequest)(nil),     // 36: locus.v1.TransferRangeRequest
-	(*TransferRangeResponse)(nil),    // 37: locus.v1.TransferRangeResponse
-	(*ListNodesRequest)(nil),         // 38: locus.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),        // 39: locus.v1.ListNodesResponse
-	(*StatusRequest)(nil),            // 40: locus.v1.StatusRequest
-	(*StatusResponse)(nil),           // 41: locus.v1.StatusResponse
-	(*RegisterFunctionRequest)(nil),  // 42: locus.v1.RegisterFunctionRequest
-	(*RegisterFunctionResponse)(nil), // 43: locus.v1.RegisterFunctionResponse
-	(*FunctionInfo)(nil),             // 44: locus.v1.FunctionInfo
-	(*ListFunctionsRequest)(nil),     // 45: locus.v1.ListFunctionsRequest
-	(*ListFunctionsResponse)(nil),    // 46: locus.v1.ListFunctionsResponse
-	(*FetchModuleRequest)(nil),       // 47: locus.v1.FetchModuleRequest
-	(*FetchModuleResponse)(nil),      // 48: locus.v1.FetchModuleResponse
-	(*Error)(nil),                    // 49: locus.v1.Error
-	(*Span)(nil),                     // 50: locus.v1.Span
-	(*Route)(nil),                    // 51: locus.v1.Route
-	(*NodeInfo)(nil),                 // 52: locus.v1.NodeInfo
-	(*Keyspace)(nil),                 // 53: locus.v1.Keyspace
-	(*GroupRule)(nil),                // 54: locus.v1.GroupRule
+	(*HoldRequest)(nil),              // 34: locus.v1.HoldRequest
+	(*HoldResponse)(nil),             // 35: locus.v1.HoldResponse
+	(*ReleaseRequest)(nil),           // 36: locus.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),          // 37: locus.v1.ReleaseResponse
+	(*Hold)(nil),                     // 38: locus.v1.Hold
+	(*SplitRangeRequest)(nil),        // 39: locus.v1.SplitRangeRequest
+	(*SplitRangeResponse)(nil),       // 40: locus.v1.SplitRangeResponse
+	(*TransferRangeRequest)(nil),     // 41: locus.v1.TransferRangeRequest
+	(*TransferRangeResponse)(nil),    // 42: locus.v1.TransferRangeResponse
+	(*ListNodesRequest)(nil),         // 43: locus.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),        // 44: locus.v1.ListNodesResponse
+	(*StatusRequest)(nil),            // 45: locus.v1.StatusRequest
+	(*StatusResponse)(nil),           // 46: locus.v1.StatusResponse
+	(*RegisterFunctionRequest)(nil),  // 47: locus.v1.RegisterFunctionRequest
+	(*RegisterFunctionResponse)(nil), // 48: locus.v1.RegisterFunctionResponse
+	(*FunctionInfo)(nil),             // 49: locus.v1.FunctionInfo
+	(*ListFunctionsRequest)(nil),     // 50: locus.v1.ListFunctionsRequest
+	(*ListFunctionsResponse)(nil),    // 51: locus.v1.ListFunctionsResponse
+	(*FetchModuleRequest)(nil),       // 52: locus.v1.FetchModuleRequest
+	(*FetchModuleResponse)(nil),      // 53: locus.v1.FetchModuleResponse
+	(*Error)(nil),                    // 54: locus.v1.Error
+	(*Span)(nil),                     // 55: locus.v1.Span
+	(*Route)(nil),                    // 56: locus.v1.Route
+	(*NodeInfo)(nil),                 // 57: locus.v1.NodeInfo
+	(*Keyspace)(nil),                 // 58: locus.v1.Keyspace
+	(*GroupRule)(nil),                // 59: locus.v1.GroupRule
 }
 var file_locus_v1_locus_proto_depIdxs = []int32{
 	7,  // 0: locus.v1.BatchRequest.requests:type_name -> locus.v1.Request
@@ -3485,34 +3817,34 @@ var file_locus_v1_locus_proto_depIdxs = []int32{
 	15, // 7: locus.v1.Request.write:type_name -> locus.v1.WriteRequest
 	17, // 8: locus.v1.Request.call:type_name -> locus.v1.CallRequest
 	19, // 9: locus.v1.Request.clock_at:type_name -> locus.v1.ClockRequest
-	49, // 10: locus.v1.Response.error:type_name -> locus.v1.Error
+	54, // 10: locus.v1.Response.error:type_name -> locus.v1.Error
 	10, // 11: locus.v1.Response.get:type_name -> locus.v1.GetResponse
 	12, // 12: locus.v1.Response.scan:type_name -> locus.v1.ScanResponse
 	16, // 13: locus.v1.Response.write:type_name -> locus.v1.WriteResponse
 	18, // 14: locus.v1.Response.call:type_name -> locus.v1.CallResponse
 	20, // 15: locus.v1.Response.clock_at:type_name -> locus.v1.ClockResponse
-	50, // 16: locus.v1.ScanRequest.span:type_name -> locus.v1.Span
+	55, // 16: locus.v1.ScanRequest.span:type_name -> locus.v1.Span
 	2,  // 17: locus.v1.Condition.kind:type_name -> locus.v1.Condition.Kind
 	13, // 18: locus.v1.WriteRequest.mutations:type_name -> locus.v1.Mutation
 	14, // 19: locus.v1.WriteRequest.conditions:type_name -> locus.v1.Condition
-	50, // 20: locus.v1.WriteRequest.span:type_name -> locus.v1.Span
+	55, // 20: locus.v1.WriteRequest.span:type_name -> locus.v1.Span
 	1,  // 21: locus.v1.CallRequest.codec:type_name -> locus.v1.Codec
 	1,  // 22: locus.v1.RunRequest.codec:type_name -> locus.v1.Codec
-	50, // 23: locus.v1.RunRequest.span:type_name -> locus.v1.Span
-	50, // 24: locus.v1.RunRequest.rest:type_name -> locus.v1.Span
+	55, // 23: locus.v1.RunRequest.span:type_name -> locus.v1.Span
+	55, // 24: locus.v1.RunRequest.rest:type_name -> locus.v1.Span
 	23, // 25: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
-	49, // 26: locus.v1.RunResponse.error:type_name -> locus.v1.Error
-	50, // 27: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
-	50, // 28: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
-	51, // 29: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
-	52, // 30: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
-	53, // 31: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	54, // 32: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
-	53, // 33: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	53, // 34: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
-	52, // 35: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
-	44, // 36: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
-	44, // 37: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
+	54, // 26: locus.v1.RunResponse.error:type_name -> locus.v1.Error
+	55, // 27: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
+	55, // 28: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
+	56, // 29: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
+	57, // 30: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
+	58, // 31: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	59, // 32: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
+	58, // 33: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	58, // 34: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
+	57, // 35: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
+	49, // 36: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
+	49, // 37: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
 	3,  // 38: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
 	21, // 39: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
 	24, // 40: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
@@ -3520,29 +3852,33 @@ var file_locus_v1_locus_proto_depIdxs = []int32{
 	28, // 42: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
 	30, // 43: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
 	32, // 44: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
-	34, // 45: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
-	36, // 46: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
-	38, // 47: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
-	40, // 48: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
-	42, // 49: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
-	45, // 50: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
-	47, // 51: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
-	4,  // 52: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
-	22, // 53: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
-	25, // 54: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
-	27, // 55: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
-	29, // 56: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
-	31, // 57: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
-	33, // 58: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
-	35, // 59: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
-	37, // 60: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
-	39, // 61: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
-	41, // 62: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
-	43, // 63: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
-	46, // 64: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
-	48, // 65: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
-	52, // [52:66] is the sub-list for method output_type
-	38, // [38:52] is the sub-list for method input_type
+	34, // 45: locus.v1.Locus.Hold:input_type -> locus.v1.HoldRequest
+	36, // 46: locus.v1.Locus.Release:input_type -> locus.v1.ReleaseRequest
+	39, // 47: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
+	41, // 48: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
+	43, // 49: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
+	45, // 50: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
+	47, // 51: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
+	50, // 52: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
+	52, // 53: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
+	4,  // 54: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
+	22, // 55: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
+	25, // 56: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
+	27, // 57: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
+	29, // 58: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
+	31, // 59: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
+	33, // 60: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
+	35, // 61: locus.v1.Locus.Hold:output_type -> locus.v1.HoldResponse
+	37, // 62: locus.v1.Locus.Release:output_type -> locus.v1.ReleaseResponse
+	40, // 63: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
+	42, // 64: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
+	44, // 65: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
+	46, // 66: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
+	48, // 67: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
+	51, // 68: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
+	53, // 69: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
+	54, // [54:70] is the sub-list for method output_type
+	38, // [38:54] is the sub-list for method input_type
 	38, // [38:38] is the sub-list for extension type_name
 	38, // [38:38] is the sub-list for extension extendee
 	0,  // [0:38] is the sub-list for field type_name
@@ -3574,7 +3910,7 @@ func file_locus_v1_locus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_locus_proto_rawDesc), len(file_locus_v1_locus_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   46,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,8 @@ const (
 	Locus_CreateKeyspace_FullMethodName   = "/locus.v1.Locus/CreateKeyspace"
 	Locus_ListKeyspaces_FullMethodName    = "/locus.v1.Locus/ListKeyspaces"
 	Locus_DropKeyspace_FullMethodName     = "/locus.v1.Locus/DropKeyspace"
+	Locus_Hold_FullMethodName             = "/locus.v1.Locus/Hold"
+	Locus_Release_FullMethodName          = "/locus.v1.Locus/Release"
 	Locus_SplitRange_FullMethodName       = "/locus.v1.Locus/SplitRange"
 	Locus_TransferRange_FullMethodName    = "/locus.v1.Locus/TransferRange"
 	Locus_ListNodes_FullMethodName        = "/locus.v1.Locus/ListNodes"
@@ -50,6 +52,9 @@ type LocusClient interface {
 	CreateKeyspace(ctx context.Context, in *CreateKeyspaceRequest, opts ...grpc.CallOption) (*CreateKeyspaceResponse, error)
 	ListKeyspaces(ctx context.Context, in *ListKeyspacesRequest, opts ...grpc.CallOption) (*ListKeyspacesResponse, error)
 	DropKeyspace(ctx context.Context, in *DropKeyspaceRequest, opts ...grpc.CallOption) (*DropKeyspaceResponse, error)
+	// Hold keeps a timestamp readable beyond the retention window; Release lets it go before its deadline.
+	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error)
+	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 	SplitRange(ctx context.Context, in *SplitRangeRequest, opts ...grpc.CallOption) (*SplitRangeResponse, error)
 	TransferRange(ctx context.Context, in *TransferRangeRequest, opts ...grpc.CallOption) (*TransferRangeResponse, error)
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
@@ -149,6 +154,26 @@ func (c *locusClient) DropKeyspace(ctx context.Context, in *DropKeyspaceRequest,
 	return out, nil
 }
 
+func (c *locusClient) Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldResponse)
+	err := c.cc.Invoke(ctx, Locus_Hold_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *locusClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseResponse)
+	err := c.cc.Invoke(ctx, Locus_Release_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *locusClient) SplitRange(ctx context.Context, in *SplitRangeRequest, opts ...grpc.CallOption) (*SplitRangeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SplitRangeResponse)
@@ -234,6 +259,9 @@ type LocusServer interface {
 	CreateKeyspace(context.Context, *CreateKeyspaceRequest) (*CreateKeyspaceResponse, error)
 	ListKeyspaces(context.Context, *ListKeyspacesRequest) (*ListKeyspacesResponse, error)
 	DropKeyspace(context.Context, *DropKeyspaceRequest) (*DropKeyspaceResponse, error)
+	// Hold keeps a timestamp readable beyond the retention window; Release lets it go before its deadline.
+	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
+	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	SplitRange(context.Context, *SplitRangeRequest) (*SplitRangeResponse, error)
 	TransferRange(context.Context, *TransferRangeRequest) (*TransferRangeResponse, error)
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
@@ -271,6 +299,12 @@ func (UnimplementedLocusServer) ListKeyspaces(context.Context, *ListKeyspacesReq
 }
 func (UnimplementedLocusServer) DropKeyspace(context.Context, *DropKeyspaceRequest) (*DropKeyspaceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropKeyspace not implemented")
+}
+func (UnimplementedLocusServer) Hold(context.Context, *HoldRequest) (*HoldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Hold not implemented")
+}
+func (UnimplementedLocusServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
 }
 func (UnimplementedLocusServer) SplitRange(context.Context, *SplitRangeRequest) (*SplitRangeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SplitRange not implemented")
@@ -418,6 +452,42 @@ func _Locus_DropKeyspace_Handler(srv interface{}, ctx context.Context, dec func(
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LocusServer).DropKeyspace(ctx, req.(*DropKeyspaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Locus_Hold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocusServer).Hold(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locus_Hold_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocusServer).Hold(ctx, req.(*HoldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Locus_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocusServer).Release(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locus_Release_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocusServer).Release(ctx, req.(*ReleaseRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -574,6 +644,14 @@ var Locus_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropKeyspace",
 			Handler:    _Locus_DropKeyspace_Handler,
+		},
+		{
+			MethodName: "Hold",
+			Handler:    _Locus_Hold_Handler,
+		},
+		{
+			MethodName: "Release",
+			Handler:    _Locus_Release_Handler,
 		},
 		{
 			MethodName: "SplitRange",

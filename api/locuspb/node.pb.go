@@ -902,10 +902,12 @@ type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *NodeInfo              `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Clock         uint64                 `protobuf:"varint,2,opt,name=clock,proto3" json:"clock,omitempty"`
-	Leading       []*RangeReport         `protobuf:"bytes,3,rep,name=leading,proto3" json:"leading,omitempty"`                          // ranges this store leads
-	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                  // ids of all ranges with a replica here
-	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"` // of the cluster map the store has
-	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                          // since the last report
+	Leading       []*RangeReport         `protobuf:"bytes,3,rep,name=leading,proto3" json:"leading,omitempty"`                                // ranges this store leads
+	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                        // ids of all ranges with a replica here
+	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`       // of the cluster map the store has
+	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                                // since the last report
+	HoldsVersion  uint64                 `protobuf:"varint,7,opt,name=holds_version,json=holdsVersion,proto3" json:"holds_version,omitempty"` // of the holds that the store keeps to; 0: it keeps to none
+	ReadableFrom  uint64                 `protobuf:"varint,8,opt,name=readable_from,json=readableFrom,proto3" json:"readable_from,omitempty"` // with holds_version: what is older may have been let go before the store heard of the holds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -982,6 +984,125 @@ func (x *HeartbeatRequest) GetRefused() []*RefusedOperator {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetHoldsVersion() uint64 {
+	if x != nil {
+		return x.HoldsVersion
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetReadableFrom() uint64 {
+	if x != nil {
+		return x.ReadableFrom
+	}
+	return 0
+}
+
+// Holds are the timestamps that stores keep readable, all of them: what was told before counts no more.
+type Holds struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // rises, also from one driver to the next
+	Held          []*Held                `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holds) Reset() {
+	*x = Holds{}
+	mi := &file_locus_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holds) ProtoMessage() {}
+
+func (x *Holds) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holds.ProtoReflect.Descriptor instead.
+func (*Holds) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Holds) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Holds) GetHeld() []*Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Timestamp     uint64                 `protobuf:"varint,1,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Deadline      uint64                 `protobuf:"varint,2,opt,name=deadline,proto3" json:"deadline,omitempty"` // by the store's clock
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_locus_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Held) GetTimestamp() uint64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+func (x *Held) GetDeadline() uint64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
 // RefusedOperator says why a range did not execute an operator.
 type RefusedOperator struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -995,7 +1116,7 @@ type RefusedOperator struct {
 
 func (x *RefusedOperator) Reset() {
 	*x = RefusedOperator{}
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1128,7 @@ func (x *RefusedOperator) String() string {
 func (*RefusedOperator) ProtoMessage() {}
 
 func (x *RefusedOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[13]
+	mi := &file_locus_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1141,7 @@ func (x *RefusedOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedOperator.ProtoReflect.Descriptor instead.
 func (*RefusedOperator) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RefusedOperator) GetRangeId() uint64 {
@@ -1062,13 +1183,14 @@ type HeartbeatResponse struct {
 	Operators     []*Operator            `protobuf:"bytes,7,rep,name=operators,proto3" json:"operators,omitempty"`          // steps for ranges this store leads
 	Gone          []*GoneReplica         `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`                    // replicas held by this store that are no longer of their range
 	NextMs        int64                  `protobuf:"varint,9,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"` // report again after so long; 0: after the usual interval
+	Holds         *Holds                 `protobuf:"bytes,10,opt,name=holds,proto3" json:"holds,omitempty"`                 // if they are not those of the request's holds_version
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1202,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[14]
+	mi := &file_locus_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1215,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HeartbeatResponse) GetClock() uint64 {
@@ -1159,6 +1281,13 @@ func (x *HeartbeatResponse) GetNextMs() int64 {
 	return 0
 }
 
+func (x *HeartbeatResponse) GetHolds() *Holds {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
 // GoneReplica tells a store that no replica of it with an id below next_replica_id belongs to the range any
 // more: the range's own descriptor, as its leader reported it, says so.
 type GoneReplica struct {
@@ -1171,7 +1300,7 @@ type GoneReplica struct {
 
 func (x *GoneReplica) Reset() {
 	*x = GoneReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1312,7 @@ func (x *GoneReplica) String() string {
 func (*GoneReplica) ProtoMessage() {}
 
 func (x *GoneReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[15]
+	mi := &file_locus_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1325,7 @@ func (x *GoneReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneReplica.ProtoReflect.Descriptor instead.
 func (*GoneReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GoneReplica) GetRangeId() uint64 {
@@ -1234,7 +1363,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1375,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[16]
+	mi := &file_locus_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1388,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Operator) GetRangeId() uint64 {
@@ -1385,7 +1514,7 @@ type AddLearner struct {
 
 func (x *AddLearner) Reset() {
 	*x = AddLearner{}
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1526,7 @@ func (x *AddLearner) String() string {
 func (*AddLearner) ProtoMessage() {}
 
 func (x *AddLearner) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[17]
+	mi := &file_locus_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1539,7 @@ func (x *AddLearner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
 func (*AddLearner) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddLearner) GetStoreId() uint64 {
@@ -1431,7 +1560,7 @@ type ReplaceVoters struct {
 
 func (x *ReplaceVoters) Reset() {
 	*x = ReplaceVoters{}
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1572,7 @@ func (x *ReplaceVoters) String() string {
 func (*ReplaceVoters) ProtoMessage() {}
 
 func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[18]
+	mi := &file_locus_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1585,7 @@ func (x *ReplaceVoters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceVoters.ProtoReflect.Descriptor instead.
 func (*ReplaceVoters) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReplaceVoters) GetPromote() []uint64 {
@@ -1482,7 +1611,7 @@ type TransferLease struct {
 
 func (x *TransferLease) Reset() {
 	*x = TransferLease{}
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1623,7 @@ func (x *TransferLease) String() string {
 func (*TransferLease) ProtoMessage() {}
 
 func (x *TransferLease) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[19]
+	mi := &file_locus_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1636,7 @@ func (x *TransferLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLease.ProtoReflect.Descriptor instead.
 func (*TransferLease) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TransferLease) GetStoreId() uint64 {
@@ -1526,7 +1655,7 @@ type RemoveReplica struct {
 
 func (x *RemoveReplica) Reset() {
 	*x = RemoveReplica{}
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1667,7 @@ func (x *RemoveReplica) String() string {
 func (*RemoveReplica) ProtoMessage() {}
 
 func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[20]
+	mi := &file_locus_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1680,7 @@ func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReplica.ProtoReflect.Descriptor instead.
 func (*RemoveReplica) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveReplica) GetReplicaId() uint64 {
@@ -1571,7 +1700,7 @@ type SplitAt struct {
 
 func (x *SplitAt) Reset() {
 	*x = SplitAt{}
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1712,7 @@ func (x *SplitAt) String() string {
 func (*SplitAt) ProtoMessage() {}
 
 func (x *SplitAt) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[21]
+	mi := &file_locus_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1725,7 @@ func (x *SplitAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitAt.ProtoReflect.Descriptor instead.
 func (*SplitAt) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SplitAt) GetKey() []byte {
@@ -1634,7 +1763,7 @@ type RunRangeRequest struct {
 
 func (x *RunRangeRequest) Reset() {
 	*x = RunRangeRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1775,7 @@ func (x *RunRangeRequest) String() string {
 func (*RunRangeRequest) ProtoMessage() {}
 
 func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[22]
+	mi := &file_locus_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1788,7 @@ func (x *RunRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeRequest.ProtoReflect.Descriptor instead.
 func (*RunRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RunRangeRequest) GetFunction() string {
@@ -1756,7 +1885,7 @@ type RunRangeResponse struct {
 
 func (x *RunRangeResponse) Reset() {
 	*x = RunRangeResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[23]
+	mi := &file_locus_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1897,7 @@ func (x *RunRangeResponse) String() string {
 func (*RunRangeResponse) ProtoMessage() {}
 
 func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[23]
+	mi := &file_locus_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1910,7 @@ func (x *RunRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRangeResponse.ProtoReflect.Descriptor instead.
 func (*RunRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RunRangeResponse) GetError() *Error {
@@ -1856,7 +1985,7 @@ type AllocateIDsRequest struct {
 
 func (x *AllocateIDsRequest) Reset() {
 	*x = AllocateIDsRequest{}
-	mi := &file_locus_v1_node_proto_msgTypes[24]
+	mi := &file_locus_v1_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +1997,7 @@ func (x *AllocateIDsRequest) String() string {
 func (*AllocateIDsRequest) ProtoMessage() {}
 
 func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[24]
+	mi := &file_locus_v1_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2010,7 @@ func (x *AllocateIDsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsRequest.ProtoReflect.Descriptor instead.
 func (*AllocateIDsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AllocateIDsRequest) GetCount() uint64 {
@@ -1900,7 +2029,7 @@ type AllocateIDsResponse struct {
 
 func (x *AllocateIDsResponse) Reset() {
 	*x = AllocateIDsResponse{}
-	mi := &file_locus_v1_node_proto_msgTypes[25]
+	mi := &file_locus_v1_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2041,7 @@ func (x *AllocateIDsResponse) String() string {
 func (*AllocateIDsResponse) ProtoMessage() {}
 
 func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_node_proto_msgTypes[25]
+	mi := &file_locus_v1_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2054,7 @@ func (x *AllocateIDsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateIDsResponse.ProtoReflect.Descriptor instead.
 func (*AllocateIDsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_node_proto_rawDescGZIP(), []int{25}
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AllocateIDsResponse) GetFirst() uint64 {
@@ -2022,7 +2151,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"\xf1\x01\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\xbb\x02\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12/\n" +
@@ -2030,13 +2159,21 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\aholding\x18\x04 \x03(\x04R\aholding\x12\x1f\n" +
 	"\vmap_version\x18\x05 \x01(\x04R\n" +
 	"mapVersion\x123\n" +
-	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\"\x95\x01\n" +
+	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\x12#\n" +
+	"\rholds_version\x18\a \x01(\x04R\fholdsVersion\x12#\n" +
+	"\rreadable_from\x18\b \x01(\x04R\freadableFrom\"E\n" +
+	"\x05Holds\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\"\n" +
+	"\x04held\x18\x02 \x03(\v2\x0e.locus.v1.HeldR\x04held\"@\n" +
+	"\x04Held\x12\x1c\n" +
+	"\ttimestamp\x18\x01 \x01(\x04R\ttimestamp\x12\x1a\n" +
+	"\bdeadline\x18\x02 \x01(\x04R\bdeadline\"\x95\x01\n" +
 	"\x0fRefusedOperator\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1d\n" +
 	"\n" +
 	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
 	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
-	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xfb\x02\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xa2\x03\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -2047,7 +2184,9 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\tfunctions\x18\x06 \x03(\v2\x16.locus.v1.FunctionInfoR\tfunctions\x120\n" +
 	"\toperators\x18\a \x03(\v2\x12.locus.v1.OperatorR\toperators\x12)\n" +
 	"\x04gone\x18\b \x03(\v2\x15.locus.v1.GoneReplicaR\x04gone\x12\x17\n" +
-	"\anext_ms\x18\t \x01(\x03R\x06nextMs\"P\n" +
+	"\anext_ms\x18\t \x01(\x03R\x06nextMs\x12%\n" +
+	"\x05holds\x18\n" +
+	" \x01(\v2\x0f.locus.v1.HoldsR\x05holds\"P\n" +
 	"\vGoneReplica\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12&\n" +
 	"\x0fnext_replica_id\x18\x02 \x01(\x04R\rnextReplicaId\"\x8a\x03\n" +
@@ -2129,7 +2268,7 @@ func file_locus_v1_node_proto_rawDescGZIP() []byte {
 	return file_locus_v1_node_proto_rawDescData
 }
 
-var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_locus_v1_node_proto_goTypes = []any{
 	(*RaftFrame)(nil),           // 0: locus.v1.RaftFrame
 	(*RaftEnvelope)(nil),        // 1: locus.v1.RaftEnvelope
@@ -2144,75 +2283,79 @@ var file_locus_v1_node_proto_goTypes = []any{
 	(*SplitWish)(nil),           // 10: locus.v1.SplitWish
 	(*ReplicaProgress)(nil),     // 11: locus.v1.ReplicaProgress
 	(*HeartbeatRequest)(nil),    // 12: locus.v1.HeartbeatRequest
-	(*RefusedOperator)(nil),     // 13: locus.v1.RefusedOperator
-	(*HeartbeatResponse)(nil),   // 14: locus.v1.HeartbeatResponse
-	(*GoneReplica)(nil),         // 15: locus.v1.GoneReplica
-	(*Operator)(nil),            // 16: locus.v1.Operator
-	(*AddLearner)(nil),          // 17: locus.v1.AddLearner
-	(*ReplaceVoters)(nil),       // 18: locus.v1.ReplaceVoters
-	(*TransferLease)(nil),       // 19: locus.v1.TransferLease
-	(*RemoveReplica)(nil),       // 20: locus.v1.RemoveReplica
-	(*SplitAt)(nil),             // 21: locus.v1.SplitAt
-	(*RunRangeRequest)(nil),     // 22: locus.v1.RunRangeRequest
-	(*RunRangeResponse)(nil),    // 23: locus.v1.RunRangeResponse
-	(*AllocateIDsRequest)(nil),  // 24: locus.v1.AllocateIDsRequest
-	(*AllocateIDsResponse)(nil), // 25: locus.v1.AllocateIDsResponse
-	(*Span)(nil),                // 26: locus.v1.Span
-	(*RangeDescriptor)(nil),     // 27: locus.v1.RangeDescriptor
-	(*NodeInfo)(nil),            // 28: locus.v1.NodeInfo
-	(*Error)(nil),               // 29: locus.v1.Error
-	(*Route)(nil),               // 30: locus.v1.Route
-	(*Keyspace)(nil),            // 31: locus.v1.Keyspace
-	(*FunctionInfo)(nil),        // 32: locus.v1.FunctionInfo
-	(Codec)(0),                  // 33: locus.v1.Codec
+	(*Holds)(nil),               // 13: locus.v1.Holds
+	(*Held)(nil),                // 14: locus.v1.Held
+	(*RefusedOperator)(nil),     // 15: locus.v1.RefusedOperator
+	(*HeartbeatResponse)(nil),   // 16: locus.v1.HeartbeatResponse
+	(*GoneReplica)(nil),         // 17: locus.v1.GoneReplica
+	(*Operator)(nil),            // 18: locus.v1.Operator
+	(*AddLearner)(nil),          // 19: locus.v1.AddLearner
+	(*ReplaceVoters)(nil),       // 20: locus.v1.ReplaceVoters
+	(*TransferLease)(nil),       // 21: locus.v1.TransferLease
+	(*RemoveReplica)(nil),       // 22: locus.v1.RemoveReplica
+	(*SplitAt)(nil),             // 23: locus.v1.SplitAt
+	(*RunRangeRequest)(nil),     // 24: locus.v1.RunRangeRequest
+	(*RunRangeResponse)(nil),    // 25: locus.v1.RunRangeResponse
+	(*AllocateIDsRequest)(nil),  // 26: locus.v1.AllocateIDsRequest
+	(*AllocateIDsResponse)(nil), // 27: locus.v1.AllocateIDsResponse
+	(*Span)(nil),                // 28: locus.v1.Span
+	(*RangeDescriptor)(nil),     // 29: locus.v1.RangeDescriptor
+	(*NodeInfo)(nil),            // 30: locus.v1.NodeInfo
+	(*Error)(nil),               // 31: locus.v1.Error
+	(*Route)(nil),               // 32: locus.v1.Route
+	(*Keyspace)(nil),            // 33: locus.v1.Keyspace
+	(*FunctionInfo)(nil),        // 34: locus.v1.FunctionInfo
+	(Codec)(0),                  // 35: locus.v1.Codec
 }
 var file_locus_v1_node_proto_depIdxs = []int32{
 	1,  // 0: locus.v1.RaftFrame.envelopes:type_name -> locus.v1.RaftEnvelope
-	26, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
+	28, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
 	2,  // 2: locus.v1.RaftEnvelope.probe:type_name -> locus.v1.ClockProbe
 	5,  // 3: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
 	1,  // 4: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
-	27, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
-	28, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
-	28, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
-	27, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
+	29, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
+	30, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
+	30, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
+	29, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
 	11, // 9: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
 	10, // 10: locus.v1.RangeReport.split:type_name -> locus.v1.SplitWish
-	28, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
+	30, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
 	9,  // 12: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
-	13, // 13: locus.v1.HeartbeatRequest.refused:type_name -> locus.v1.RefusedOperator
-	29, // 14: locus.v1.RefusedOperator.error:type_name -> locus.v1.Error
-	30, // 15: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
-	28, // 16: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
-	31, // 17: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
-	32, // 18: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
-	16, // 19: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
-	15, // 20: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
-	17, // 21: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
-	18, // 22: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
-	19, // 23: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
-	20, // 24: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
-	21, // 25: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
-	33, // 26: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
-	26, // 27: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
-	29, // 28: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
-	0,  // 29: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
-	4,  // 30: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
-	7,  // 31: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
-	12, // 32: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
-	22, // 33: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
-	24, // 34: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
-	3,  // 35: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
-	6,  // 36: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
-	8,  // 37: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
-	14, // 38: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
-	23, // 39: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
-	25, // 40: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
-	35, // [35:41] is the sub-list for method output_type
-	29, // [29:35] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	15, // 13: locus.v1.HeartbeatRequest.refused:type_name -> locus.v1.RefusedOperator
+	14, // 14: locus.v1.Holds.held:type_name -> locus.v1.Held
+	31, // 15: locus.v1.RefusedOperator.error:type_name -> locus.v1.Error
+	32, // 16: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
+	30, // 17: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
+	33, // 18: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
+	34, // 19: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
+	18, // 20: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
+	17, // 21: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
+	13, // 22: locus.v1.HeartbeatResponse.holds:type_name -> locus.v1.Holds
+	19, // 23: locus.v1.Operator.add_learner:type_name -> locus.v1.AddLearner
+	20, // 24: locus.v1.Operator.replace:type_name -> locus.v1.ReplaceVoters
+	21, // 25: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
+	22, // 26: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
+	23, // 27: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
+	35, // 28: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
+	28, // 29: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
+	31, // 30: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
+	0,  // 31: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
+	4,  // 32: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
+	7,  // 33: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
+	12, // 34: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
+	24, // 35: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
+	26, // 36: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
+	3,  // 37: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
+	6,  // 38: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
+	8,  // 39: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
+	16, // 40: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
+	25, // 41: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
+	27, // 42: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
+	37, // [37:43] is the sub-list for method output_type
+	31, // [31:37] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_node_proto_init() }
@@ -2222,7 +2365,7 @@ func file_locus_v1_node_proto_init() {
 	}
 	file_locus_v1_types_proto_init()
 	file_locus_v1_locus_proto_init()
-	file_locus_v1_node_proto_msgTypes[16].OneofWrappers = []any{
+	file_locus_v1_node_proto_msgTypes[18].OneofWrappers = []any{
 		(*Operator_AddLearner)(nil),
 		(*Operator_Replace)(nil),
 		(*Operator_Transfer)(nil),
@@ -2235,7 +2378,7 @@ func file_locus_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_node_proto_rawDesc), len(file_locus_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

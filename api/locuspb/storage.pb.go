@@ -93,11 +93,12 @@ func (x *StoreIdent) GetStoreId() uint64 {
 // Checkpoint is the engine's recovery point.
 type Checkpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`         // everything at or below is durable in the engine
-	Applied       []*AppliedIndex        `protobuf:"bytes,2,rep,name=applied,proto3" json:"applied,omitempty"`  // of every initialized replica, as of seq
-	Undone        []*SeqInterval         `protobuf:"bytes,3,rep,name=undone,proto3" json:"undone,omitempty"`    // sequences that recovery undid; no read maps into them
-	Clock         uint64                 `protobuf:"varint,4,opt,name=clock,proto3" json:"clock,omitempty"`     // bound of the store's hybrid clock
-	Discard       uint64                 `protobuf:"varint,5,opt,name=discard,proto3" json:"discard,omitempty"` // the engine may have dropped versions that only sequences below this see
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`                           // everything at or below is durable in the engine
+	Applied       []*AppliedIndex        `protobuf:"bytes,2,rep,name=applied,proto3" json:"applied,omitempty"`                    // of every initialized replica, as of seq
+	Undone        []*SeqInterval         `protobuf:"bytes,3,rep,name=undone,proto3" json:"undone,omitempty"`                      // sequences that recovery undid; no read maps into them
+	Clock         uint64                 `protobuf:"varint,4,opt,name=clock,proto3" json:"clock,omitempty"`                       // bound of the store's hybrid clock
+	Discard       uint64                 `protobuf:"varint,5,opt,name=discard,proto3" json:"discard,omitempty"`                   // the engine may have dropped versions that only sequences below this see
+	KeptFrom      uint64                 `protobuf:"varint,6,opt,name=kept_from,json=keptFrom,proto3" json:"kept_from,omitempty"` // versions that timestamps at or above it see are kept; 0: all were
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,6 +164,13 @@ func (x *Checkpoint) GetClock() uint64 {
 func (x *Checkpoint) GetDiscard() uint64 {
 	if x != nil {
 		return x.Discard
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetKeptFrom() uint64 {
+	if x != nil {
+		return x.KeptFrom
 	}
 	return 0
 }
@@ -670,14 +678,15 @@ const file_locus_v1_storage_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x19\n" +
-	"\bstore_id\x18\x04 \x01(\x04R\astoreId\"\xaf\x01\n" +
+	"\bstore_id\x18\x04 \x01(\x04R\astoreId\"\xcc\x01\n" +
 	"\n" +
 	"Checkpoint\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x120\n" +
 	"\aapplied\x18\x02 \x03(\v2\x16.locus.v1.AppliedIndexR\aapplied\x12-\n" +
 	"\x06undone\x18\x03 \x03(\v2\x15.locus.v1.SeqIntervalR\x06undone\x12\x14\n" +
 	"\x05clock\x18\x04 \x01(\x04R\x05clock\x12\x18\n" +
-	"\adiscard\x18\x05 \x01(\x04R\adiscard\"S\n" +
+	"\adiscard\x18\x05 \x01(\x04R\adiscard\x12\x1b\n" +
+	"\tkept_from\x18\x06 \x01(\x04R\bkeptFrom\"S\n" +
 	"\fAppliedIndex\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -187,6 +188,7 @@ func (s *shell) functionRun() *cobra.Command {
 		f      functionFlags
 		part   spanFlags
 		stream bool
+		hold   time.Duration
 	)
 	c := &cobra.Command{
 		Use: "run NAME [ARG]", Short: "Run a range or map function over a keyspace or a part of it",
@@ -200,15 +202,16 @@ func (s *shell) functionRun() *cobra.Command {
 	f.register(c)
 	part.register(c)
 	c.Flags().BoolVar(&stream, "stream", false, "run a map function, and print its outputs as they come")
+	c.Flags().DurationVar(&hold, "hold", 0, "keep the run's timestamp readable for so long, at most 1h; 0: for 10 minutes")
 	c.RunE = s.long(func(args []string) (talk, error) {
 		argument, err1 := f.argument(args[1:])
 		span, err2 := part.span(s)
 		return func(ctx context.Context, db *client.DB) error {
 			if stream {
-				return s.streamOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument)
+				return s.streamOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument, client.Hold(hold))
 			}
 			step := s.progress().Step("running "+args[0], 0, progress.Things)
-			result, err := runOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument)
+			result, err := runOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument, client.Hold(hold))
 			step.Done()
 			if err != nil {
 				return err
@@ -220,19 +223,19 @@ func (s *shell) functionRun() *cobra.Command {
 }
 
 // runOver runs a range function whose types are not known here.
-func runOver(ctx context.Context, f *functionFlags, name string, span client.Span, arg []byte) ([]byte, error) {
+func runOver(ctx context.Context, f *functionFlags, name string, span client.Span, arg []byte, opts ...client.RunOption) ([]byte, error) {
 	if f.raw {
-		return client.NewRangeFunc[[]byte, []byte](name, f.options()...).Run(ctx, span, arg)
+		return client.NewRangeFunc[[]byte, []byte](name, f.options()...).Run(ctx, span, arg, opts...)
 	}
-	return client.NewRangeFunc[json.RawMessage, json.RawMessage](name, f.options()...).Run(ctx, span, arg)
+	return client.NewRangeFunc[json.RawMessage, json.RawMessage](name, f.options()...).Run(ctx, span, arg, opts...)
 }
 
 // streamOver prints the outputs of a map function whose types are not known here, as they come.
-func (s *shell) streamOver(ctx context.Context, f *functionFlags, name string, span client.Span, arg []byte) error {
+func (s *shell) streamOver(ctx context.Context, f *functionFlags, name string, span client.Span, arg []byte, opts ...client.RunOption) error {
 	if f.raw {
-		return printLines(s.out, client.NewRangeFunc[[]byte, []byte](name, f.options()...).Stream(ctx, span, arg))
+		return printLines(s.out, client.NewRangeFunc[[]byte, []byte](name, f.options()...).Stream(ctx, span, arg, opts...))
 	}
-	return printLines(s.out, client.NewRangeFunc[json.RawMessage, json.RawMessage](name, f.options()...).Stream(ctx, span, arg))
+	return printLines(s.out, client.NewRangeFunc[json.RawMessage, json.RawMessage](name, f.options()...).Stream(ctx, span, arg, opts...))
 }
 
 func printLines[T ~[]byte](w io.Writer, outputs iter.Seq2[T, error]) error {

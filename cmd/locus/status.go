@@ -22,6 +22,8 @@ type statusJSON struct {
 	DeadNodes       uint64   `json:"dead_nodes"`
 	NearlyFull      []uint64 `json:"nearly_full_stores"`
 	ClockOff        []uint64 `json:"clock_off_stores"`
+	Holds           uint64   `json:"holds"`
+	OldestHold      string   `json:"oldest_hold,omitempty"`
 	Keyspaces       uint64   `json:"keyspaces"`
 	Ranges          uint64   `json:"ranges"`
 	WantedReplicas  uint64   `json:"wanted_replicas"`
@@ -81,9 +83,14 @@ func (s *shell) printStatus(st client.Status) error {
 	full, warnings := storeList(st.NearlyFull, "disks      nearly full on%s: ranges with a replica there take no puts\n")
 	off, clocks := storeList(st.ClockOff, "clocks     off on%s: they lead no range until the time is right there\n")
 	warnings += clocks
+	oldest := ""
+	if st.Holds > 0 {
+		oldest = st.OldestHold.String()
+		warnings += fmt.Sprintf("holds      %d, the oldest at %s: what was overwritten since is kept\n", st.Holds, oldest)
+	}
 	if s.json() {
 		return output.JSON(s.out, statusJSON{
-			NearlyFull: full, ClockOff: off,
+			NearlyFull: full, ClockOff: off, Holds: st.Holds, OldestHold: oldest,
 			Cluster: st.ClusterID, Healthy: wait.IsHealthy(st), LiveNodes: st.LiveNodes, SuspectNodes: st.SuspectNodes,
 			DeadNodes: st.DeadNodes,
 			Keyspaces: st.Keyspaces, Ranges: st.Ranges, WantedReplicas: st.WantedReplicas,

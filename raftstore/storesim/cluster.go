@@ -60,6 +60,7 @@ type Cluster struct {
 	// ledger is what the clients wrote and saw; past are timestamps that were fresh not long ago.
 	ledger *ledger
 	past   []hlc.Timestamp
+	holds  holds
 	// fallen is told of a store that stopped by itself, and why.
 	fallen func(*Node, error)
 }
@@ -68,7 +69,7 @@ type Cluster struct {
 func newCluster(w *sim.World, n int, f Faults, logger *slog.Logger) (*Cluster, error) {
 	c := &Cluster{
 		W: w, Faults: f, cut: make(map[[2]ids.StoreID]bool), lag: make(map[[2]ids.StoreID]time.Duration), nextRange: uint64(raftstore.TailRange) + 1,
-		logger: logger, ledger: newLedger(),
+		logger: logger, ledger: newLedger(), holds: holds{confirmed: make(map[hlc.Timestamp]map[ids.StoreID]bool)},
 	}
 	c.watch = newWatch(c)
 	for i := range n {

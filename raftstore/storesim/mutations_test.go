@@ -90,6 +90,12 @@ var mutations = []mutation{
 	{name: "a fresh clock without the leadership check (C2)", seeds: 100, edits: []edit{
 		{"store.go", "\tr.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {\n\t\tst := r.snapshot()\n", "\tfunc(f func(error)) { f(nil) }(func(err error) {\n\t\tst := r.snapshot()\n"},
 	}},
+	{name: "garbage collection passes a held timestamp (C9)", seeds: 20, edits: []edit{
+		{"holds.go", "start = min(start, t.Add(-apart))", "_ = t"},
+	}},
+	{name: "a checkpoint does not name what it kept (C9)", seeds: 20, edits: []edit{
+		{"checkpoint.go", "uint64(discard), uint64(kept)", "uint64(discard), uint64(0*kept)"},
+	}},
 	{name: "a step of the wall clock is believed (C4)", seeds: 40, edits: []edit{
 		{"../internal/hlc/steady.go", "return (ahead - c.mu.ahead).Abs() <= c.Tolerance() }", "return true }"},
 	}},

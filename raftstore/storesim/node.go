@@ -101,6 +101,7 @@ func (n *Node) Start() error {
 		return fmt.Errorf("store %s: %w", n.ID, err)
 	}
 	n.Store = store
+	n.tellHolds() // its first heartbeat
 	n.tick(life)
 	return nil
 }
@@ -119,7 +120,7 @@ func (n *Node) open(life *sim.Life) (*raftstore.Store, error) {
 		Rand:    rand.New(rand.NewPCG(n.c.W.Rand.Uint64(), 1)),
 		OnFatal: func(err error) { n.failed(life, err) },
 		// Small bounds, so that a short run meets them.
-		RetainedEntries: 20, CheckpointTicks: 40, MaxLagBytes: 64 << 10, MaxEntryCommands: 8, Retention: 20 * time.Second,
+		RetainedEntries: 20, CheckpointTicks: 40, MaxLagBytes: 64 << 10, MaxEntryCommands: 8, Retention: retention,
 		MaxUncommittedBytes: 300,
 	})
 }

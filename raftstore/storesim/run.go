@@ -146,6 +146,9 @@ func (r *run) play() error {
 	}
 	r.chaos = true
 	r.drive()
+	if w.Chance(0.5) { // they stand in the way of many moves
+		r.hold()
+	}
 	// The cluster grows to full replication before the worst begins, so that crashes meet a quorum.
 	ready := every(w, 100*time.Millisecond, r.replicated)
 	w.RunUntil(30*time.Second, func() bool { return c.Violation != nil || ready() })

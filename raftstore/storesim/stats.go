@@ -34,6 +34,7 @@ type Stats struct {
 	Damaged          uint64 `must:"happen"` // of these, found and reported
 	SnapshotFlips    uint64 `must:"happen"` // in the files of received snapshots
 	DamagedSnapshots uint64 `must:"happen"` // of these, found and reported
+	HeldBeyond       uint64 `must:"happen"` // times that a store vouched again for a held timestamp that the window had passed
 	Replaced         uint64 `must:"happen"` // stores whose disk was lost
 }
 
