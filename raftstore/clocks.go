@@ -150,13 +150,13 @@ func (r *Replica) fenced(d *topology.Descriptor) bool {
 const probeTicks = 10
 
 // watchClock is done once a tick.
-func (s *Store) watchClock(all []*Replica) {
+func (s *Store) watchClock() {
 	every := probeTicks
 	if s.clocks.off.Load() || !s.clock.Anchored() {
 		every = s.opts.HeartbeatTicks
 	}
 	if s.ticks%every == 1%every {
-		s.probeClocks(all)
+		s.probeClocks(s.allReplicas())
 	}
 	s.judgeOwnClock()
 }

@@ -73,8 +73,11 @@ type Store struct {
 
 	// resumed is when, by the monotonic clock, a tick came much later than the one before.
 	resumed atomic.Int64
+	// stirs counts the replicas that wake, fall quiet, come or go.
+	stirs atomic.Uint64
 
 	// The ticker's own.
+	bedroom           bedroom
 	ticked            time.Duration
 	ticks             int
 	sinceCheckpoint   int
@@ -134,6 +137,7 @@ func (s *Store) allReplicas() []*Replica {
 // placeLocked puts a replica in its range's place; nil frees it.
 func (s *Store) placeLocked(id ids.RangeID, r *Replica) {
 	s.mu.sorted = nil
+	defer s.stirs.Add(1)
 	if r == nil {
 		delete(s.mu.replicas, id)
 		return
@@ -230,9 +234,8 @@ func (s *Store) Tick() {
 		return
 	}
 	s.ticks++
-	all := s.allReplicas()
-	s.watchClock(all)
-	for _, r := range s.rest(all) {
+	s.watchClock()
+	for _, r := range s.rest() {
 		r.post(raftInput{tick: true})
 	}
 	if s.ticks%housekeepingTicks == 0 {
