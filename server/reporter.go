@@ -43,6 +43,7 @@ type reporter struct {
 	moved func() uint64
 	// learned is called after each answer, for whoever keeps addresses.
 	learned func(nodes []*locuspb.NodeInfo)
+	ledger  ledger // of run alone
 
 	kick      chan struct{}
 	operators chan struct{} // slots
@@ -154,7 +155,6 @@ func pauseFor(ctx context.Context, d time.Duration) {
 
 // report sends one heartbeat and acts on the answer. It returns when the next is due.
 func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) time.Duration {
-	r.cmap.Learn(routesOf(ranges))
 	r.splitter.lookAt(ranges)
 	r.splitter.loads.turn()
 	req := r.request(ranges)
@@ -167,6 +167,7 @@ func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) tim
 		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.HeartbeatResponse, error) {
 			return locuspb.NewNodeClient(conn).Heartbeat(ctx, req)
 		})
+	r.ledger.answered(req, resp)
 	if err != nil {
 		r.log.Debug("heartbeat not answered", "error", err)
 		return min(r.interval, 250*time.Millisecond)
@@ -184,14 +185,11 @@ func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) tim
 
 func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatRequest {
 	req := &locuspb.HeartbeatRequest{Node: r.self(), MapVersion: r.cmap.Version()}
-	for _, i := range ranges {
-		req.Holding = append(req.Holding, uint64(i.Descriptor.ID))
-		if i.Leaseholder {
-			report := reportOf(i)
-			report.Split = r.splitter.wish(i)
-			req.Leading = append(req.Leading, report)
-		}
+	wish := r.splitter.wish
+	if r.splitter.calm() {
+		wish = func(raftstore.RangeInfo) *locuspb.SplitWish { return nil }
 	}
+	r.cmap.Learn(routesOf(r.ledger.enter(req, ranges, wish)))
 	req.Refused = r.takeRefusals()
 	// Last, so that two reports in a row are ordered by it.
 	req.Clock = uint64(r.clock.Now())

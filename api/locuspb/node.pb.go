@@ -898,6 +898,8 @@ func (x *ReplicaProgress) GetActive() bool {
 	return false
 }
 
+// HeartbeatRequest is a store's report. A whole one says all. One with a base says what is different from the report whose
+// clock is base: leading has the ranges whose reports are others now, and holding is empty, as it is the same.
 type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *NodeInfo              `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -906,6 +908,8 @@ type HeartbeatRequest struct {
 	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                  // ids of all ranges with a replica here
 	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"` // of the cluster map the store has
 	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                          // since the last report
+	Base          uint64                 `protobuf:"varint,7,opt,name=base,proto3" json:"base,omitempty"`                               // 0: whole; else the last report that the driver says it has
+	Released      []uint64               `protobuf:"varint,8,rep,packed,name=released,proto3" json:"released,omitempty"`                // ids of ranges that the store led in the base and leads no more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -978,6 +982,20 @@ func (x *HeartbeatRequest) GetMapVersion() uint64 {
 func (x *HeartbeatRequest) GetRefused() []*RefusedOperator {
 	if x != nil {
 		return x.Refused
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetReleased() []uint64 {
+	if x != nil {
+		return x.Released
 	}
 	return nil
 }
@@ -1062,6 +1080,7 @@ type HeartbeatResponse struct {
 	Operators     []*Operator            `protobuf:"bytes,7,rep,name=operators,proto3" json:"operators,omitempty"`          // steps for ranges this store leads
 	Gone          []*GoneReplica         `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`                    // replicas held by this store that are no longer of their range
 	NextMs        int64                  `protobuf:"varint,9,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"` // report again after so long; 0: after the usual interval
+	Taken         uint64                 `protobuf:"varint,10,opt,name=taken,proto3" json:"taken,omitempty"`                // clock of the report, if the driver has it now; 0: the next must be whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1155,6 +1174,13 @@ func (x *HeartbeatResponse) GetGone() []*GoneReplica {
 func (x *HeartbeatResponse) GetNextMs() int64 {
 	if x != nil {
 		return x.NextMs
+	}
+	return 0
+}
+
+func (x *HeartbeatResponse) GetTaken() uint64 {
+	if x != nil {
+		return x.Taken
 	}
 	return 0
 }
@@ -2022,7 +2048,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"\xf1\x01\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\xa1\x02\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12/\n" +
@@ -2030,13 +2056,15 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\aholding\x18\x04 \x03(\x04R\aholding\x12\x1f\n" +
 	"\vmap_version\x18\x05 \x01(\x04R\n" +
 	"mapVersion\x123\n" +
-	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\"\x95\x01\n" +
+	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\x12\x12\n" +
+	"\x04base\x18\a \x01(\x04R\x04base\x12\x1a\n" +
+	"\breleased\x18\b \x03(\x04R\breleased\"\x95\x01\n" +
 	"\x0fRefusedOperator\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1d\n" +
 	"\n" +
 	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
 	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
-	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xfb\x02\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\x91\x03\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -2047,7 +2075,9 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\tfunctions\x18\x06 \x03(\v2\x16.locus.v1.FunctionInfoR\tfunctions\x120\n" +
 	"\toperators\x18\a \x03(\v2\x12.locus.v1.OperatorR\toperators\x12)\n" +
 	"\x04gone\x18\b \x03(\v2\x15.locus.v1.GoneReplicaR\x04gone\x12\x17\n" +
-	"\anext_ms\x18\t \x01(\x03R\x06nextMs\"P\n" +
+	"\anext_ms\x18\t \x01(\x03R\x06nextMs\x12\x14\n" +
+	"\x05taken\x18\n" +
+	" \x01(\x04R\x05taken\"P\n" +
 	"\vGoneReplica\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12&\n" +
 	"\x0fnext_replica_id\x18\x02 \x01(\x04R\rnextReplicaId\"\x8a\x03\n" +
