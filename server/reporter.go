@@ -39,7 +39,8 @@ type reporter struct {
 	interval time.Duration
 	log      *slog.Logger
 	// moved is another number whenever something of the replicas may have become news; nil: it may be at any time. To look at
-	// 1,000 replicas ten times a second costs more than all else that an idle node does.
+	// 1,000 replicas ten times a second costs more than all else that an idle node does. NB: a leader that steps down for nobody
+	// is none, and waits for the next heartbeat.
 	moved func() uint64
 	// learned is called after each answer, for whoever keeps addresses.
 	learned func(nodes []*locuspb.NodeInfo)
@@ -136,12 +137,6 @@ func (n *news) look() bool {
 	}
 	n.again, n.seen = now != n.seen, now
 	return digestOf(n.ranges()) != n.digest
-}
-
-// movedIn adds up what a store counts of what makes news of a replica: its entries (a new leader's first is one), elections,
-// snapshots and removals. NB: a leader that steps down for nobody is none, and waits for the next heartbeat.
-func movedIn(m raftstore.Metrics) uint64 {
-	return m.AppliedEntries + m.Elections + m.SnapshotsApplied + m.ReplicasRemoved + m.Splits
 }
 
 func pauseFor(ctx context.Context, d time.Duration) {
