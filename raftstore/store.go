@@ -78,6 +78,9 @@ type Store struct {
 
 	// The ticker's own.
 	bedroom           bedroom
+	peersSeen         peersSeen
+	peersAgain        bool
+	peersFound        []ids.StoreID
 	ticked            time.Duration
 	ticks             int
 	sinceCheckpoint   int

@@ -20,8 +20,6 @@ import (
 const (
 	// minReport is the least time between two heartbeats, whoever asks for one.
 	minReport = 20 * time.Millisecond
-	// lookPeriod is how often the store is looked at for news worth an early heartbeat.
-	lookPeriod = 100 * time.Millisecond
 	// operatorsAtOnce bounds the operators that run here at a time; the driver plans fewer.
 	operatorsAtOnce = 64
 )
@@ -47,10 +45,17 @@ type reporter struct {
 	ledger  ledger // of run alone
 
 	kick      chan struct{}
+	looks     chan struct{}
 	operators chan struct{} // slots
 	wg        sync.WaitGroup
 	last      atomic.Int64 // time of the last answer, in nanoseconds since the Unix epoch; 0: none yet
 	running   sync.Map     // ids of ranges with an operator of ours under way
+
+	// looked is of look alone: what moved was, and whether it had just changed.
+	looked struct {
+		at    uint64
+		again bool
+	}
 
 	refusals struct {
 		sync.Mutex
@@ -59,13 +64,29 @@ type reporter struct {
 }
 
 func newReporter() *reporter {
-	return &reporter{kick: make(chan struct{}, 1), operators: make(chan struct{}, operatorsAtOnce)}
+	return &reporter{kick: make(chan struct{}, 1), looks: make(chan struct{}, 1), operators: make(chan struct{}, operatorsAtOnce)}
 }
 
 // refresh asks for a heartbeat soon, and so for news of the map.
 func (r *reporter) refresh() {
 	select {
 	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// look has the store looked at for news, some time soon. It is called every officePeriod, and costs next to nothing while
+// nothing moves.
+func (r *reporter) look() {
+	if r.moved != nil {
+		now := r.moved()
+		if now == r.looked.at && !r.looked.again {
+			return
+		}
+		r.looked.again, r.looked.at = now != r.looked.at, now
+	}
+	select {
+	case r.looks <- struct{}{}:
 	default:
 	}
 }
@@ -82,9 +103,12 @@ func (r *reporter) sinceAnswer() (time.Duration, bool) {
 // run reports until ctx ends, then waits for the operators under way.
 func (r *reporter) run(ctx context.Context) {
 	defer r.wg.Wait()
-	look := time.NewTicker(lookPeriod)
-	defer look.Stop()
-	n := news{ranges: r.store.Ranges, moved: r.moved}
+	var buffer []raftstore.RangeInfo // nobody keeps the list
+	ranges := func() []raftstore.RangeInfo {
+		buffer = r.store.AppendRanges(buffer[:0])
+		return buffer
+	}
+	n := news{ranges: ranges, moved: r.moved}
 	for ctx.Err() == nil {
 		due := time.NewTimer(r.report(ctx, n.reported()))
 		for waiting := true; waiting; {
@@ -95,7 +119,7 @@ func (r *reporter) run(ctx context.Context) {
 				waiting = false
 			case <-r.kick:
 				waiting = false
-			case <-look.C:
+			case <-r.looks:
 				// A new leader or descriptor is news that clients wait for.
 				waiting = !n.look()
 			}
@@ -123,7 +147,8 @@ func (n *news) counted() uint64 {
 
 // reported is what to report now.
 func (n *news) reported() []raftstore.RangeInfo {
-	n.seen, n.again = n.counted(), true // before the ranges: what happens meanwhile is looked at
+	now := n.counted() // before the ranges: what happens meanwhile is looked at
+	n.seen, n.again = now, n.again || now != n.seen
 	ranges := n.ranges()
 	n.digest = digestOf(ranges)
 	return ranges
