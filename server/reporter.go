@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// minReport is the least time between two heartbeats, whoever asks for one.
+	// minReport is the least time between the begins of two heartbeats, whoever asks for one.
 	minReport = 20 * time.Millisecond
 	// operatorsAtOnce bounds the operators that run here at a time; the driver plans fewer.
 	operatorsAtOnce = 64
@@ -110,6 +110,7 @@ func (r *reporter) run(ctx context.Context) {
 	}
 	n := news{ranges: ranges, moved: r.moved}
 	for ctx.Err() == nil {
+		began := time.Now()
 		due := time.NewTimer(r.report(ctx, n.reported()))
 		for waiting := true; waiting; {
 			select {
@@ -125,7 +126,9 @@ func (r *reporter) run(ctx context.Context) {
 			}
 		}
 		due.Stop()
-		pauseFor(ctx, minReport)
+		if early := minReport - time.Since(began); early > 0 {
+			pauseFor(ctx, early)
+		}
 	}
 }
 
