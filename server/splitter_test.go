@@ -247,7 +247,11 @@ func TestRangesSplitBySize(t *testing.T) {
 	})
 	for name, l := range layouts {
 		pieces := c.nodes()[0].cmap.Tile(l.All())
-		require.GreaterOrEqual(t, len(pieces), 5, name)
+		least := 5
+		if name == "grouped" {
+			least = 4 // what lies before the large group fits in one range, it is one, and the rest fits in two
+		}
+		require.GreaterOrEqual(t, len(pieces), least, name)
 		require.Less(t, len(pieces), 20, name)
 		for _, p := range pieces {
 			require.Equal(t, p.Span.Start, l.SplitKey(p.Span.Start), "%s: a range begins in a group's middle", name)
