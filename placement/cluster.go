@@ -38,9 +38,11 @@ type node struct {
 	has      uint64        // version of the map that it had then
 	holds    uint64        // version of the holds that it kept to; 0: none
 	readable hlc.Timestamp // with holds: what is older it may have let go
-	leading  []ids.RangeID
-	holding  int
-	state    Liveness
+	leading  []ids.RangeID // in order
+	holding  []uint64
+	// taken: the newest heartbeat's content is in the map. It is not if it builds on one that this driver does not have.
+	taken bool
+	state Liveness
 }
 
 // rangeState is a range with the operator that is under way for it.
@@ -103,7 +105,8 @@ func (c *cluster) retile() {
 }
 
 // observe takes one heartbeat. It returns false for one that is older than what is known, which says
-// nothing about the present.
+// nothing about the present. One that builds on a heartbeat that is not the newest known here, because an answer was lost or
+// because the office is new, shows that the node lives and nothing else (node.taken).
 func (c *cluster) observe(now time.Duration, n *node, req *locuspb.HeartbeatRequest, suspectAfter time.Duration) bool {
 	// A node's clock never falls; one that seems to, after a silence, is believed rather than shut out.
 	if req.Clock < n.clock && now-n.heard < suspectAfter {
@@ -112,20 +115,48 @@ func (c *cluster) observe(now time.Duration, n *node, req *locuspb.HeartbeatRequ
 	if describesOther(n.info, req.Node) || n.info.GetNearlyFull() != req.Node.NearlyFull || n.info.GetClockOff() != req.Node.ClockOff {
 		c.version++
 	}
-	n.info, n.clock, n.heard, n.spoken, n.holding = req.Node, req.Clock, now, true, len(req.Holding)
-	n.has = req.MapVersion
+	n.info, n.heard, n.has = req.Node, now, req.MapVersion
 	n.holds, n.readable = req.HoldsVersion, hlc.Timestamp(req.ReadableFrom)
-	before := n.leading
+	if n.taken = req.Base == 0 || req.Base == n.clock; !n.taken {
+		return true
+	}
+	n.clock, n.spoken = req.Clock, true
 	c.beat++
-	n.leading = make([]ids.RangeID, 0, len(req.Leading))
 	for _, report := range req.Leading {
 		if r := c.report(n.id, report); r != nil && r.leader == n.id {
 			r.claimed = c.beat
-			n.leading = append(n.leading, r.id)
 		}
 	}
-	c.resign(n, before)
+	if req.Base == 0 {
+		n.holding = req.Holding
+		c.claim(n, n.leading, req.Leading)
+	} else if len(req.Leading)+len(req.Released) > 0 {
+		released := make([]ids.RangeID, 0, len(req.Released))
+		for _, id := range req.Released {
+			released = append(released, ids.RangeID(id))
+		}
+		c.claim(n, released, req.Leading)
+	}
 	return true
+}
+
+// claim brings up to date what a node leads: what it has just reported, and of the rest what it does not give up.
+func (c *cluster) claim(n *node, givenUp []ids.RangeID, reports []*locuspb.RangeReport) {
+	c.resign(n, givenUp)
+	leading := make([]ids.RangeID, 0, len(n.leading)+len(reports))
+	for _, id := range n.leading {
+		if r := c.ranges[id]; r.leader == n.id && r.claimed != c.beat {
+			leading = append(leading, id)
+		}
+	}
+	for _, report := range reports {
+		id := ids.RangeID(report.GetDescriptor_().GetRangeId())
+		if r := c.ranges[id]; r != nil && r.leader == n.id && r.claimed == c.beat {
+			leading = append(leading, id)
+		}
+	}
+	slices.Sort(leading)
+	n.leading = slices.Compact(leading)
 }
 
 // describesOther says whether what others need to know of a node has changed.
@@ -137,7 +168,7 @@ func describesOther(a, b *locuspb.NodeInfo) bool {
 // resign takes the lead of ranges from a node that no longer claims it.
 func (c *cluster) resign(n *node, before []ids.RangeID) {
 	for _, id := range before {
-		if r := c.ranges[id]; r.leader == n.id && r.claimed != c.beat {
+		if r := c.ranges[id]; r != nil && r.leader == n.id && r.claimed != c.beat {
 			r.leader = 0
 			c.change(r)
 		}

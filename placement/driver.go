@@ -43,6 +43,9 @@ type core struct {
 	err     error
 	since   time.Duration // begin of serving
 	planned time.Duration // of the last plan
+	// plannedFor is the cluster's version that the last plan saw; stirred: it has not seen the newest reports.
+	plannedFor uint64
+	stirred    bool
 
 	cat     catalog
 	cl      cluster
@@ -114,13 +117,13 @@ func (d *Driver) Err() error {
 	return d.core.err
 }
 
-// Tick judges liveness, ends operators that had their effect or took too long, and plans. The owner calls it
-// a few times a second; more often than Options.PlanInterval is of no use.
+// Tick judges liveness, ends operators that had their effect or took too long, and plans if something has changed, or once a
+// second. The owner calls it a few times a second; more often than Options.PlanInterval is of no use.
 func (d *Driver) Tick() {
 	d.step(func(c *core) {
 		if c.phase == serving {
 			now := c.o.Now()
-			c.plan(now)
+			c.advance(now)
 			c.spread(now)
 			c.bury(now)
 			c.expire()

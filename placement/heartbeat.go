@@ -23,21 +23,23 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 			req.GetNode().GetNodeId(), req.GetNode().GetStoreId(), d.o.ClusterID)}
 	}
 	d.clock = max(d.clock, hlc.Timestamp(req.Clock))
-	if d.cl.observe(now, n, req, d.o.SuspectAfter) {
+	current := d.cl.observe(now, n, req, d.o.SuspectAfter)
+	if current {
 		d.keepAddress(n)
 	}
-	if now-d.planned >= d.o.PlanInterval {
-		d.plan(now)
-	} else {
-		d.cl.judge(now, d.since, &d.o)
-		d.review(now)
-	}
+	d.stirred = d.stirred || len(req.Leading)+len(req.Released)+len(req.Refused) > 0
+	d.advance(now)
 	d.refuse(now, n, req.Refused)
 	d.spread(now)
-	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, req.Holding)}
+	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, n.holding)}
+	if current && n.taken {
+		resp.Taken = req.Clock
+	}
 	d.addMap(now, resp, req.MapVersion)
 	d.addHolds(resp, req.HoldsVersion)
 	switch {
+	case req.Base != 0 && resp.Taken == 0:
+		resp.NextMs = 1 // little is known of the node until its next report, which is whole
 	case d.unaware(n) && resp.MapVersion != req.MapVersion, resp.Holds != nil && d.uninformed(n):
 		resp.NextMs = 1 // the news is in this answer, and somebody waits to hear that it has arrived
 	case d.hurried(n):
@@ -116,7 +118,7 @@ func (d *core) nodeInfos(now time.Duration) []*locuspb.NodeInfo {
 		n := d.cl.nodes[id]
 		info := proto.CloneOf(n.info)
 		info.State = n.state.String()
-		info.Replicas, info.Leases = uint64(n.holding), uint64(len(n.leading))
+		info.Replicas, info.Leases = uint64(len(n.holding)), uint64(len(n.leading))
 		info.SinceHeartbeatMs = (now - n.heard).Milliseconds()
 		out = append(out, info)
 	}

@@ -202,10 +202,25 @@ func (d *core) settled(now time.Duration) bool {
 	return d.cl.tile().holes == 0 && now-d.since >= min(d.o.Grace, d.o.SuspectAfter)
 }
 
+// restInterval is the longest time between two plans: with it what time alone changes is noticed, such as the end of a hold.
+const restInterval = time.Second
+
+// advance brings liveness and what is under way up to date, and plans if that may be of use. To plan for 1,000 ranges of which
+// none has changed would cost a driver more than all else it does.
+func (d *core) advance(now time.Duration) {
+	d.cl.judge(now, d.since, &d.o)
+	since := now - d.planned
+	busy := d.stirred || d.cl.version != d.plannedFor || len(d.running)+len(d.births)+len(d.wishes)+len(d.jobs) > 0
+	if since < d.o.PlanInterval || !busy && since < restInterval {
+		d.review(now)
+		return
+	}
+	d.planned, d.plannedFor, d.stirred = now, d.cl.version, false
+	d.plan(now)
+}
+
 // plan reviews what is under way and decides the next steps.
 func (d *core) plan(now time.Duration) {
-	d.planned = now
-	d.cl.judge(now, d.since, &d.o)
 	d.review(now)
 	d.grantWishes(now)
 	d.furtherKeyspaces(now)
@@ -213,7 +228,8 @@ func (d *core) plan(now time.Duration) {
 		if s := op.GetSplit(); s != nil {
 			id, ok := d.takeOne()
 			if !ok {
-				continue // the next plan has it again
+				d.stirred = true // the next plan has it again
+				continue
 			}
 			s.NewRangeId = uint64(id)
 		}

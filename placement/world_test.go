@@ -59,6 +59,10 @@ type simStore struct {
 	version  uint64
 	holding  map[ids.RangeID]ids.ReplicaID
 	sentNext uint64 // invalidates older timers
+	// base is the last report that a driver has taken, by its own word, and told what it said of the ranges led.
+	base uint64
+	held []uint64
+	told map[uint64]*locuspb.RangeReport
 }
 
 type simRange struct {
@@ -301,13 +305,15 @@ func (w *world) heartbeat(id ids.StoreID) {
 			req.Leading = append(req.Leading, w.report(r))
 		}
 	}
+	whole := &locuspb.HeartbeatRequest{Clock: req.Clock, Leading: req.Leading, Holding: req.Holding}
+	s.shorten(req)
 	copies := 1
 	if w.lossy && w.rng.IntN(10) == 0 {
 		copies = 2
 	}
 	for range copies {
 		if d, ok := w.delay(); ok {
-			w.after(d, func() { w.deliver(id, req) })
+			w.after(d, func() { w.deliver(id, req, whole) })
 		}
 	}
 }
@@ -353,7 +359,40 @@ func (w *world) wishOf(r *simRange) *locuspb.SplitWish {
 }
 
 // deliver gives a heartbeat to the driver (and now and then to a deposed one, as nodes that have not heard).
-func (w *world) deliver(from ids.StoreID, req *locuspb.HeartbeatRequest) {
+// shorten makes a report one of what has changed, if a driver has one that it can build on.
+func (s *simStore) shorten(req *locuspb.HeartbeatRequest) {
+	if s.base == 0 || !slices.Equal(s.held, req.Holding) {
+		return
+	}
+	req.Base, req.Holding = s.base, nil
+	var leading []*locuspb.RangeReport
+	led := make(map[uint64]bool)
+	for _, m := range req.Leading {
+		led[m.Descriptor_.RangeId] = true
+		if !proto.Equal(m, s.told[m.Descriptor_.RangeId]) {
+			leading = append(leading, m)
+		}
+	}
+	req.Leading = leading
+	for _, id := range slices.Sorted(maps.Keys(s.told)) {
+		if !led[id] {
+			req.Released = append(req.Released, id)
+		}
+	}
+}
+
+// answered takes the driver's word on what it has; answers may come late, twice and out of order.
+func (s *simStore) answered(whole *locuspb.HeartbeatRequest, taken uint64) {
+	if s.base = 0; taken != whole.Clock {
+		return
+	}
+	s.base, s.held, s.told = taken, whole.Holding, make(map[uint64]*locuspb.RangeReport)
+	for _, m := range whole.Leading {
+		s.told[m.Descriptor_.RangeId] = m
+	}
+}
+
+func (w *world) deliver(from ids.StoreID, req, whole *locuspb.HeartbeatRequest) {
 	to := w.driver
 	if len(w.zombies) > 0 && w.rng.IntN(3) == 0 {
 		to = w.zombies[w.rng.IntN(len(w.zombies))]
@@ -369,15 +408,16 @@ func (w *world) deliver(from ids.StoreID, req *locuspb.HeartbeatRequest) {
 		w.checkEpochs()
 	}
 	if d, ok := w.delay(); ok {
-		w.after(d, func() { w.answer(from, resp) })
+		w.after(d, func() { w.answer(from, whole, resp) })
 	}
 }
 
-func (w *world) answer(id ids.StoreID, resp *locuspb.HeartbeatResponse) {
+func (w *world) answer(id ids.StoreID, whole *locuspb.HeartbeatRequest, resp *locuspb.HeartbeatResponse) {
 	s := w.stores[id]
 	if !s.up {
 		return
 	}
+	s.answered(whole, resp.Taken)
 	if resp.MapVersion != 0 {
 		s.version = resp.MapVersion
 	}

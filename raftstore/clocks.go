@@ -152,22 +152,39 @@ func (r *Replica) fenced(d *topology.Descriptor) bool {
 const probeTicks = 10
 
 // watchClock is done once a tick.
-func (s *Store) watchClock(all []*Replica) {
+func (s *Store) watchClock() {
 	every := probeTicks
 	if s.clocks.off.Load() || !s.clock.Anchored() {
 		every = s.opts.HeartbeatTicks
 	}
 	if s.ticks%every == 1%every {
-		s.probeClocks(all)
+		s.probeClocks(s.allReplicas())
 	}
 	s.judgeOwnClock()
 }
 
 // probeClocks asks all stores that have replicas of the same ranges.
 func (s *Store) probeClocks(all []*Replica) {
-	for _, to := range s.notePeers(all) {
+	for _, to := range s.peers(all) {
 		s.sendProbe(to, &locuspb.ClockProbe{Incarnation: s.incarnation, Asked: int64(s.opts.Monotonic())})
 	}
+}
+
+// peers are the stores that clocks are compared with. They are looked for again when something of the replicas may have changed,
+// and once more, as what is counted may show later.
+func (s *Store) peers(all []*Replica) []ids.StoreID {
+	now := peersSeen{s.Changes(), s.stirs.Load(), s.clock.Anchored()}
+	if now != s.peersSeen || s.peersAgain {
+		s.peersAgain = now != s.peersSeen
+		s.peersSeen, s.peersFound = now, s.notePeers(all)
+	}
+	return s.peersFound
+}
+
+// peersSeen changes when the outcome of notePeers may.
+type peersSeen struct {
+	changes, stirs uint64
+	anchored       bool
 }
 
 // notePeers takes note of the stores that clocks are compared with, and forgets others.

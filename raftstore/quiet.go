@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/topology"
 )
 
 // A range that nothing has happened to for a while is quiet: its replicas do not tick and send nothing. Its leader says so
@@ -86,19 +88,36 @@ func (r *Replica) beginQuiet() {
 		r.raft.restTicks = 0 // something came since the tick
 		return
 	}
-	term := r.raft.node.BasicStatus().GetTerm()
 	for _, rep := range s.desc.Replicas {
-		if rep.ID == r.self {
-			continue
+		if rep.ID != r.self {
+			r.sendHush(&s, rep)
 		}
-		e := r.envelope(&s, &raftpb.Message{
-			Type: raftpb.MsgHeartbeat.Enum(), From: proto.Uint64(uint64(r.self)), To: proto.Uint64(uint64(rep.ID)),
-			Term: proto.Uint64(term), Commit: proto.Uint64(uint64(s.applied.Index)),
-		}, rep.Store)
-		e.Quiet, e.Incarnation = true, r.store.incarnation
-		r.store.opts.Transport.Send(rep.Store, []*locuspb.RaftEnvelope{e})
 	}
 	r.fallQuiet(0, 0)
+}
+
+// sendHush sends a leader's last heartbeat to one of its followers, which has all that there is.
+func (r *Replica) sendHush(s *replicaState, to topology.Replica) {
+	e := r.envelope(s, &raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: proto.Uint64(uint64(r.self)), To: proto.Uint64(uint64(to.ID)),
+		Term: proto.Uint64(r.raft.node.BasicStatus().GetTerm()), Commit: proto.Uint64(uint64(s.applied.Index)),
+	}, to.Store)
+	e.Quiet, e.Incarnation = true, r.store.incarnation
+	r.store.opts.Transport.Send(to.Store, []*locuspb.RaftEnvelope{e})
+}
+
+// hushAgain tells a follower that looks after its range that all is as it was. A leader that is awake sends heartbeats anyway.
+//
+// Invariant: while a leader is quiet every follower has acknowledged its whole log, so that the commit index in the heartbeat
+// is one that the follower has. Whatever might change that wakes the leader first.
+func (r *Replica) hushAgain(to ids.ReplicaID) {
+	if r.raft.stopped || !r.raft.quiet || r.raft.node.BasicStatus().RaftState != raft.StateLeader {
+		return
+	}
+	s := r.snapshot()
+	if rep, ok := s.desc.Replica(to); ok && rep.ID != r.self {
+		r.sendHush(&s, rep)
+	}
 }
 
 // restful says whether a leader has nothing left to do.
@@ -123,11 +142,12 @@ func (r *Replica) restful(s *replicaState, progress []ReplicaProgress) bool {
 }
 
 // hush follows a leader's last heartbeat, which Raft has handled: a follower that has all that the leader has falls
-// silent too.
+// silent too, or stays so; any other has to find out what it has missed.
 func (r *Replica) hush(m *raftpb.Message, from ids.StoreID, incarnation uint64) {
 	st := r.raft.node.BasicStatus()
 	if st.GetTerm() != m.GetTerm() || st.Lead != m.GetFrom() || st.GetCommit() != m.GetCommit() ||
 		uint64(r.raft.lastAppended) != m.GetCommit() || r.snapshot().desc == nil {
+		r.wake()
 		return
 	}
 	r.fallQuiet(from, incarnation)
@@ -136,11 +156,17 @@ func (r *Replica) hush(m *raftpb.Message, from ids.StoreID, incarnation uint64) 
 // fallQuiet stops the replica's clock. voucher is the leader's store, 0 on that store itself.
 func (r *Replica) fallQuiet(voucher ids.StoreID, incarnation uint64) {
 	r.raft.restTicks = 0
+	if !r.raft.quiet {
+		r.store.metrics.fellQuiet()
+	}
 	r.raft.quiet = true
 	r.resting.Lock()
+	changed := !r.resting.quiet || r.resting.voucher != voucher || r.resting.incarnation != incarnation
 	r.resting.quiet, r.resting.voucher, r.resting.incarnation = true, voucher, incarnation
 	r.resting.Unlock()
-	r.store.metrics.fellQuiet()
+	if changed {
+		r.store.stirs.Add(1)
+	}
 }
 
 // wake lets the replica's clock go on.
@@ -152,6 +178,7 @@ func (r *Replica) wake() {
 	r.resting.Lock()
 	r.resting.quiet = false
 	r.resting.Unlock()
+	r.store.stirs.Add(1)
 }
 
 // resting is the part of quiet that the store's ticker looks at.
@@ -215,50 +242,131 @@ func (r *Replica) leaderLost(lost ids.StoreID) {
 	}
 }
 
-// lookAfterTicks is how often a quiet follower asks what has become of it, once in about ten minutes: its range may have a new
-// leader, or may have removed it, and everybody who could have said so may have been cut off from it at the time. A leader
-// that has it in its range wakes and says that it leads.
-const lookAfterTicks = 6000
+// A quiet follower asks in every lookAfterTicks, about ten minutes, what has become of it: its range may have a new leader, or
+// may have removed it, and everybody who could have said so may have been cut off from it at the time. A leader that has it
+// in its range says its last heartbeat again. Those whose turn it is within lookTicks ask together: a letter for each would
+// cost more than all else that is sent for idle ranges.
+const (
+	lookTicks      = 100
+	lookAfterTicks = 60 * lookTicks
+)
 
 // maxWakes bounds the replicas that one tick wakes because a store is lost: their elections come one after another.
 const maxWakes = 64
 
+// bedroom is what the last walk over all replicas found. It holds until one wakes, falls quiet, comes or goes, which
+// Store.stirs counts: to walk over a thousand replicas that sleep, ten times a second, costs more than their store's other work.
+type bedroom struct {
+	stirs    uint64        // at the begin of the walk
+	replicas []*Replica    // all
+	awake    []*Replica    // those that tick
+	vouchers []voucher     // whom the quiet followers rely on
+	rely     []ids.StoreID // those that rely on this store, in order
+}
+
+// voucher is a process of a store.
+type voucher struct {
+	store       ids.StoreID
+	incarnation uint64
+}
+
 // rest looks after quiet replicas, once a tick: it says which of the replicas tick, wakes those whose leader's store is
 // silent, and now and then vouches for those that lead.
-func (s *Store) rest(all []*Replica) (awake []*Replica) {
+func (s *Store) rest() (awake []*Replica) {
 	now := s.opts.Monotonic()
 	if now-s.ticked > 3*s.opts.TickInterval {
 		s.resumed.Store(int64(now))
 	}
 	s.ticked = now
-	vouch := s.ticks%s.opts.HeartbeatTicks == 0
-	followers := make(map[ids.StoreID]bool)
-	woken := 0
-	for _, r := range all {
-		r.resting.Lock()
-		quiet, voucher, incarnation := r.resting.quiet, r.resting.voucher, r.resting.incarnation
-		r.resting.Unlock()
-		switch {
-		case !quiet:
-			awake = append(awake, r)
-		case voucher == 0 && vouch:
-			for _, rep := range r.snapshot().desc.Replicas {
-				followers[rep.Store] = true
-			}
-		case voucher != 0 && (s.ticks+int(r.id)*97)%lookAfterTicks == 0:
-			if st := r.snapshot(); st.desc != nil {
-				r.ask(&st)
-			}
-		case voucher != 0 && woken < maxWakes && !s.lives.vouches(voucher, incarnation, now-s.opts.electionTimeout()):
-			woken++
-			r.post(raftInput{run: func() { r.voucherLost(voucher) }})
-		}
+	if stirs := s.stirs.Load(); stirs != s.bedroom.stirs || s.bedroom.replicas == nil {
+		s.bedroom = walk(s.allReplicas(), s.opts.StoreID) // after the count: what stirs meanwhile is walked to again
+		s.bedroom.stirs = stirs
 	}
-	delete(followers, s.opts.StoreID)
-	for _, to := range sortedStores(followers) {
+	b := &s.bedroom
+	if s.ticks%s.vouchTicks() == 0 {
+		s.vouch(b.rely)
+	}
+	since := now - s.opts.electionTimeout()
+	if slices.ContainsFunc(b.vouchers, func(v voucher) bool { return !s.lives.vouches(v.store, v.incarnation, since) }) {
+		s.wakeFollowers(b.replicas, since)
+	}
+	if s.ticks%lookTicks == 0 {
+		s.lookAfter(b.replicas)
+	}
+	return b.awake
+}
+
+// vouchTicks is the time between two signs of life: two heartbeats, as long as an election timeout has room for two of them.
+func (s *Store) vouchTicks() int {
+	return min(2*s.opts.HeartbeatTicks, max(s.opts.HeartbeatTicks, s.opts.ElectionTicks/2))
+}
+
+// vouch sends signs of life.
+func (s *Store) vouch(to []ids.StoreID) {
+	for _, to := range to {
 		s.opts.Transport.Send(to, []*locuspb.RaftEnvelope{{
 			FromStore: uint64(s.opts.StoreID), ToStore: uint64(to), Incarnation: s.incarnation,
 		}})
 	}
-	return awake
+}
+
+// walk looks at all replicas of a store.
+func walk(all []*Replica, self ids.StoreID) bedroom {
+	b := bedroom{replicas: all}
+	vouchers, rely := make(map[voucher]bool), make(map[ids.StoreID]bool)
+	for _, r := range all {
+		quiet, v := r.reliesOn()
+		switch {
+		case !quiet:
+			b.awake = append(b.awake, r)
+		case v.store == 0:
+			for _, rep := range r.snapshot().desc.Replicas {
+				rely[rep.Store] = true
+			}
+		case !vouchers[v]:
+			vouchers[v] = true
+			b.vouchers = append(b.vouchers, v)
+		}
+	}
+	delete(rely, self)
+	b.rely = sortedStores(rely)
+	return b
+}
+
+// reliesOn says whether the replica is quiet, and who vouches for its leader; nobody if it leads.
+func (r *Replica) reliesOn() (quiet bool, v voucher) {
+	r.resting.Lock()
+	defer r.resting.Unlock()
+	return r.resting.quiet, voucher{r.resting.voucher, r.resting.incarnation}
+}
+
+// wakeFollowers wakes some of the quiet followers for whose leaders nobody has vouched since.
+func (s *Store) wakeFollowers(all []*Replica, since time.Duration) {
+	woken := 0
+	for _, r := range all {
+		quiet, v := r.reliesOn()
+		if !quiet || v.store == 0 || s.lives.vouches(v.store, v.incarnation, since) {
+			continue
+		}
+		r.post(raftInput{run: func() { r.voucherLost(v.store) }})
+		if woken++; woken == maxWakes {
+			return
+		}
+	}
+}
+
+// lookAfter lets those quiet followers ask whose turn it is.
+func (s *Store) lookAfter(all []*Replica) {
+	const turns = lookAfterTicks / lookTicks
+	for _, r := range all {
+		if (s.ticks/lookTicks+int(r.id))%turns != 0 {
+			continue
+		}
+		if quiet, v := r.reliesOn(); !quiet || v.store == 0 {
+			continue
+		}
+		if st := r.snapshot(); st.desc != nil {
+			r.ask(&st)
+		}
+	}
 }

@@ -66,8 +66,8 @@ func (r *Replica) askToGo() {
 	}
 }
 
-// asked answers a replica that wants to know what has become of it. One that is of the range hears from its leader, which may
-// have fallen silent.
+// asked answers a replica that wants to know what has become of it. One that is of the range hears from its leader, even
+// if that has fallen silent.
 func (s *Store) asked(env *locuspb.RaftEnvelope) {
 	r := s.replica(ids.RangeID(env.RangeId))
 	if r == nil || uint64(r.self) != env.ToReplica || env.ToStore != uint64(s.opts.StoreID) {
@@ -79,7 +79,7 @@ func (s *Store) asked(env *locuspb.RaftEnvelope) {
 		return
 	}
 	if _, ok := st.desc.Replica(ids.ReplicaID(env.FromReplica)); ok {
-		r.post(raftInput{run: r.wake})
+		r.post(raftInput{run: func() { r.hushAgain(ids.ReplicaID(env.FromReplica)) }})
 	}
 }
 

@@ -74,8 +74,14 @@ type Store struct {
 
 	// resumed is when, by the monotonic clock, a tick came much later than the one before.
 	resumed atomic.Int64
+	// stirs counts the replicas that wake, fall quiet, come or go.
+	stirs atomic.Uint64
 
 	// The ticker's own.
+	bedroom           bedroom
+	peersSeen         peersSeen
+	peersAgain        bool
+	peersFound        []ids.StoreID
 	ticked            time.Duration
 	ticks             int
 	sinceCheckpoint   int
@@ -135,6 +141,7 @@ func (s *Store) allReplicas() []*Replica {
 // placeLocked puts a replica in its range's place; nil frees it.
 func (s *Store) placeLocked(id ids.RangeID, r *Replica) {
 	s.mu.sorted = nil
+	defer s.stirs.Add(1)
 	if r == nil {
 		delete(s.mu.replicas, id)
 		return
@@ -231,9 +238,8 @@ func (s *Store) Tick() {
 		return
 	}
 	s.ticks++
-	all := s.allReplicas()
-	s.watchClock(all)
-	for _, r := range s.rest(all) {
+	s.watchClock()
+	for _, r := range s.rest() {
 		r.post(raftInput{tick: true})
 	}
 	if s.ticks%housekeepingTicks == 0 {

@@ -111,7 +111,7 @@ func (n *Node) connectStore(s store) {
 	n.reporter.splitter = newSplitter(s, n.cmap.Layout, n.o.MaxRangeBytes, n.loads, n.reporter.refresh, n.log)
 	n.reporter.finder, n.reporter.office, n.reporter.self = n.finder, n.office, n.self
 	n.reporter.interval, n.reporter.log, n.reporter.learned = n.o.HeartbeatInterval, n.log, n.keepPeers
-	n.reporter.moved = func() uint64 { return movedIn(n.store.Collect()) }
+	n.reporter.moved = func() uint64 { return n.store.Changes() }
 	n.dispatcher = &dispatcher{
 		store: s, clock: n.clock, cmap: n.cmap, functions: n.functions, refetch: n.refetchKeyspaces,
 		pure: make(chan struct{}, 4*runtime.GOMAXPROCS(0)),

@@ -37,6 +37,8 @@ func (s *fakeStore) Do(req *locuspb.Request, done func(*locuspb.Response)) {
 	s.do(req, done)
 }
 func (s *fakeStore) Ranges() []raftstore.RangeInfo { return nil }
+
+func (s *fakeStore) AppendRanges(out []raftstore.RangeInfo) []raftstore.RangeInfo { return out }
 func (s *fakeStore) Range(ids.RangeID) (raftstore.RangeInfo, bool) {
 	return raftstore.RangeInfo{}, false
 }

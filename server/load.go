@@ -141,6 +141,13 @@ func (l *loads) turn() {
 // rest forgets that a range was busy.
 func (r *rangeLoad) rest() { r.busy, r.keys, r.seen = 0, nil, 0 }
 
+// calm says that no range has load that anything is known of.
+func (l *loads) calm() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.mu.ranges) == 0
+}
+
 // requests is how many requests per second came at the last turn, about.
 func (l *loads) requests() uint64 {
 	l.mu.Lock()

@@ -232,7 +232,7 @@ func (n *Node) startLoops(context.Context) error {
 	ticks, stop := context.WithCancel(context.Background())
 	n.ticking = stop
 	n.wg.Go(func() { n.tick(ticks) })
-	n.wg.Go(func() { n.office.run(n.background) })
+	n.wg.Go(func() { n.office.run(n.background, n.reporter.look) })
 	n.wg.Go(func() { n.reporter.run(n.background) })
 	n.wg.Go(func() { n.disk.run(n.background, n.reporter.refresh) })
 	return nil

@@ -45,8 +45,9 @@ type term struct {
 	lost   bool // the driver gave up
 }
 
-// run looks after the office until ctx ends, and then closes it.
-func (o *office) run(ctx context.Context) {
+// run looks after the office until ctx ends, and then closes it. It calls also each time: an idle node has one ticker less
+// to wake for.
+func (o *office) run(ctx context.Context, also func()) {
 	ticker := time.NewTicker(officePeriod)
 	defer ticker.Stop()
 	for {
@@ -54,6 +55,7 @@ func (o *office) run(ctx context.Context) {
 		if d, err := o.driver(); err == nil {
 			d.Tick()
 		}
+		also()
 		select {
 		case <-ctx.Done():
 			o.close()

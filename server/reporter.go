@@ -18,10 +18,8 @@ import (
 )
 
 const (
-	// minReport is the least time between two heartbeats, whoever asks for one.
+	// minReport is the least time between the begins of two heartbeats, whoever asks for one.
 	minReport = 20 * time.Millisecond
-	// lookPeriod is how often the store is looked at for news worth an early heartbeat.
-	lookPeriod = 100 * time.Millisecond
 	// operatorsAtOnce bounds the operators that run here at a time; the driver plans fewer.
 	operatorsAtOnce = 64
 )
@@ -40,16 +38,25 @@ type reporter struct {
 	interval time.Duration
 	log      *slog.Logger
 	// moved is another number whenever something of the replicas may have become news; nil: it may be at any time. To look at
-	// 1,000 replicas ten times a second costs more than all else that an idle node does.
+	// 1,000 replicas ten times a second costs more than all else that an idle node does. NB: a leader that steps down for nobody
+	// is none, and waits for the next heartbeat.
 	moved func() uint64
 	// learned is called after each answer, for whoever keeps addresses.
 	learned func(nodes []*locuspb.NodeInfo)
+	ledger  ledger // of run alone
 
 	kick      chan struct{}
+	looks     chan struct{}
 	operators chan struct{} // slots
 	wg        sync.WaitGroup
 	last      atomic.Int64 // time of the last answer, in nanoseconds since the Unix epoch; 0: none yet
 	running   sync.Map     // ids of ranges with an operator of ours under way
+
+	// looked is of look alone: what moved was, and whether it had just changed.
+	looked struct {
+		at    uint64
+		again bool
+	}
 
 	refusals struct {
 		sync.Mutex
@@ -58,13 +65,29 @@ type reporter struct {
 }
 
 func newReporter() *reporter {
-	return &reporter{kick: make(chan struct{}, 1), operators: make(chan struct{}, operatorsAtOnce)}
+	return &reporter{kick: make(chan struct{}, 1), looks: make(chan struct{}, 1), operators: make(chan struct{}, operatorsAtOnce)}
 }
 
 // refresh asks for a heartbeat soon, and so for news of the map.
 func (r *reporter) refresh() {
 	select {
 	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// look has the store looked at for news, some time soon. It is called every officePeriod, and costs next to nothing while
+// nothing moves.
+func (r *reporter) look() {
+	if r.moved != nil {
+		now := r.moved()
+		if now == r.looked.at && !r.looked.again {
+			return
+		}
+		r.looked.again, r.looked.at = now != r.looked.at, now
+	}
+	select {
+	case r.looks <- struct{}{}:
 	default:
 	}
 }
@@ -81,10 +104,14 @@ func (r *reporter) sinceAnswer() (time.Duration, bool) {
 // run reports until ctx ends, then waits for the operators under way.
 func (r *reporter) run(ctx context.Context) {
 	defer r.wg.Wait()
-	look := time.NewTicker(lookPeriod)
-	defer look.Stop()
-	n := news{ranges: r.store.Ranges, moved: r.moved}
+	var buffer []raftstore.RangeInfo // nobody keeps the list
+	ranges := func() []raftstore.RangeInfo {
+		buffer = r.store.AppendRanges(buffer[:0])
+		return buffer
+	}
+	n := news{ranges: ranges, moved: r.moved}
 	for ctx.Err() == nil {
+		began := time.Now()
 		due := time.NewTimer(r.report(ctx, n.reported()))
 		for waiting := true; waiting; {
 			select {
@@ -94,13 +121,15 @@ func (r *reporter) run(ctx context.Context) {
 				waiting = false
 			case <-r.kick:
 				waiting = false
-			case <-look.C:
+			case <-r.looks:
 				// A new leader or descriptor is news that clients wait for.
 				waiting = !n.look()
 			}
 		}
 		due.Stop()
-		pauseFor(ctx, minReport)
+		if early := minReport - time.Since(began); early > 0 {
+			pauseFor(ctx, early)
+		}
 	}
 }
 
@@ -122,7 +151,8 @@ func (n *news) counted() uint64 {
 
 // reported is what to report now.
 func (n *news) reported() []raftstore.RangeInfo {
-	n.seen, n.again = n.counted(), true // before the ranges: what happens meanwhile is looked at
+	now := n.counted() // before the ranges: what happens meanwhile is looked at
+	n.seen, n.again = now, n.again || now != n.seen
 	ranges := n.ranges()
 	n.digest = digestOf(ranges)
 	return ranges
@@ -138,12 +168,6 @@ func (n *news) look() bool {
 	return digestOf(n.ranges()) != n.digest
 }
 
-// movedIn adds up what a store counts of what makes news of a replica: its entries (a new leader's first is one), elections,
-// snapshots and removals. NB: a leader that steps down for nobody is none, and waits for the next heartbeat.
-func movedIn(m raftstore.Metrics) uint64 {
-	return m.AppliedEntries + m.Elections + m.SnapshotsApplied + m.ReplicasRemoved + m.Splits
-}
-
 func pauseFor(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -155,7 +179,6 @@ func pauseFor(ctx context.Context, d time.Duration) {
 
 // report sends one heartbeat and acts on the answer. It returns when the next is due.
 func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) time.Duration {
-	r.cmap.Learn(routesOf(ranges))
 	r.splitter.lookAt(ranges)
 	r.splitter.loads.turn()
 	req := r.request(ranges)
@@ -168,6 +191,7 @@ func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) tim
 		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.HeartbeatResponse, error) {
 			return locuspb.NewNodeClient(conn).Heartbeat(ctx, req)
 		})
+	r.ledger.answered(req, resp)
 	if err != nil {
 		r.log.Debug("heartbeat not answered", "error", err)
 		return min(r.interval, 250*time.Millisecond)
@@ -185,14 +209,11 @@ func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) tim
 
 func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatRequest {
 	req := &locuspb.HeartbeatRequest{Node: r.self(), MapVersion: r.cmap.Version()}
-	for _, i := range ranges {
-		req.Holding = append(req.Holding, uint64(i.Descriptor.ID))
-		if i.Leaseholder {
-			report := reportOf(i)
-			report.Split = r.splitter.wish(i)
-			req.Leading = append(req.Leading, report)
-		}
+	wish := r.splitter.wish
+	if r.splitter.calm() {
+		wish = func(raftstore.RangeInfo) *locuspb.SplitWish { return nil }
 	}
+	r.cmap.Learn(routesOf(r.ledger.enter(req, ranges, wish)))
 	req.Refused = r.takeRefusals()
 	r.holder.report(req)
 	// Last, so that two reports in a row are ordered by it.

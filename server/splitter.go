@@ -198,6 +198,13 @@ func (s *splitter) settle(i raftstore.RangeInfo, m raftstore.Measure, key []byte
 	}
 }
 
+// calm says that no range has a wish: none is too large, and none has had a request of late.
+func (s *splitter) calm() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.ranges) == 0 && s.loads.calm()
+}
+
 // wish is where a range that is led here should be split; nil: nowhere.
 func (s *splitter) wish(i raftstore.RangeInfo) *locuspb.SplitWish {
 	l, ok := s.divisible(i)

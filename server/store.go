@@ -16,6 +16,7 @@ type store interface {
 	MeasureRange(id ids.RangeID, boundsEpoch uint64, done func(raftstore.Measure, error))
 	RunOperator(op *locuspb.Operator, done func(error))
 	Ranges() []raftstore.RangeInfo
+	AppendRanges(out []raftstore.RangeInfo) []raftstore.RangeInfo
 	Range(id ids.RangeID) (raftstore.RangeInfo, bool)
 	Lookup(key []byte) (raftstore.RangeInfo, bool)
 	RemoveReplica(id ids.RangeID, nextReplica ids.ReplicaID)

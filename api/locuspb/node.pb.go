@@ -898,6 +898,8 @@ func (x *ReplicaProgress) GetActive() bool {
 	return false
 }
 
+// HeartbeatRequest is a store's report. A whole one says all. One with a base says what is different from the report whose
+// clock is base: leading has the ranges whose reports are others now, and holding is empty, as it is the same.
 type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *NodeInfo              `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -908,6 +910,8 @@ type HeartbeatRequest struct {
 	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                                // since the last report
 	HoldsVersion  uint64                 `protobuf:"varint,7,opt,name=holds_version,json=holdsVersion,proto3" json:"holds_version,omitempty"` // of the holds that the store keeps to; 0: it keeps to none
 	ReadableFrom  uint64                 `protobuf:"varint,8,opt,name=readable_from,json=readableFrom,proto3" json:"readable_from,omitempty"` // with holds_version: what is older may have been let go before the store heard of the holds
+	Base          uint64                 `protobuf:"varint,9,opt,name=base,proto3" json:"base,omitempty"`                                     // 0: whole; else the last report that the driver says it has
+	Released      []uint64               `protobuf:"varint,10,rep,packed,name=released,proto3" json:"released,omitempty"`                     // ids of ranges that the store led in the base and leads no more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -996,6 +1000,20 @@ func (x *HeartbeatRequest) GetReadableFrom() uint64 {
 		return x.ReadableFrom
 	}
 	return 0
+}
+
+func (x *HeartbeatRequest) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetReleased() []uint64 {
+	if x != nil {
+		return x.Released
+	}
+	return nil
 }
 
 // Holds are the timestamps that stores keep readable, all of them: what was told before counts no more.
@@ -1184,6 +1202,7 @@ type HeartbeatResponse struct {
 	Gone          []*GoneReplica         `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`                    // replicas held by this store that are no longer of their range
 	NextMs        int64                  `protobuf:"varint,9,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"` // report again after so long; 0: after the usual interval
 	Holds         *Holds                 `protobuf:"bytes,10,opt,name=holds,proto3" json:"holds,omitempty"`                 // if they are not those of the request's holds_version
+	Taken         uint64                 `protobuf:"varint,11,opt,name=taken,proto3" json:"taken,omitempty"`                // clock of the report, if the driver has it now; 0: the next must be whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1286,6 +1305,13 @@ func (x *HeartbeatResponse) GetHolds() *Holds {
 		return x.Holds
 	}
 	return nil
+}
+
+func (x *HeartbeatResponse) GetTaken() uint64 {
+	if x != nil {
+		return x.Taken
+	}
+	return 0
 }
 
 // GoneReplica tells a store that no replica of it with an id below next_replica_id belongs to the range any
@@ -2151,7 +2177,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"\xbb\x02\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\xeb\x02\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12/\n" +
@@ -2161,7 +2187,10 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"mapVersion\x123\n" +
 	"\arefused\x18\x06 \x03(\v2\x19.locus.v1.RefusedOperatorR\arefused\x12#\n" +
 	"\rholds_version\x18\a \x01(\x04R\fholdsVersion\x12#\n" +
-	"\rreadable_from\x18\b \x01(\x04R\freadableFrom\"E\n" +
+	"\rreadable_from\x18\b \x01(\x04R\freadableFrom\x12\x12\n" +
+	"\x04base\x18\t \x01(\x04R\x04base\x12\x1a\n" +
+	"\breleased\x18\n" +
+	" \x03(\x04R\breleased\"E\n" +
 	"\x05Holds\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\"\n" +
 	"\x04held\x18\x02 \x03(\v2\x0e.locus.v1.HeldR\x04held\"@\n" +
@@ -2173,7 +2202,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
 	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
-	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xa2\x03\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xb8\x03\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -2186,7 +2215,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x04gone\x18\b \x03(\v2\x15.locus.v1.GoneReplicaR\x04gone\x12\x17\n" +
 	"\anext_ms\x18\t \x01(\x03R\x06nextMs\x12%\n" +
 	"\x05holds\x18\n" +
-	" \x01(\v2\x0f.locus.v1.HoldsR\x05holds\"P\n" +
+	" \x01(\v2\x0f.locus.v1.HoldsR\x05holds\x12\x14\n" +
+	"\x05taken\x18\v \x01(\x04R\x05taken\"P\n" +
 	"\vGoneReplica\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12&\n" +
 	"\x0fnext_replica_id\x18\x02 \x01(\x04R\rnextReplicaId\"\x8a\x03\n" +

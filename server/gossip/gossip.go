@@ -32,6 +32,9 @@ const (
 	reconcilePeriod = time.Second
 	rejoinPeriod    = 5 * time.Second
 	reclaimDeadName = 30 * time.Second
+	// gossipInterval is how often this node looks for something to pass on. Gossip is a hint: who lives, and who leads, is decided
+	// by heartbeats, so it need not be faster than a human is. Memberlist's own choices are 100 and 200 ms.
+	gossipInterval = 250 * time.Millisecond
 )
 
 // Options of a Gossip.
@@ -116,9 +119,9 @@ func (g *Gossip) config() (*serf.Config, error) {
 	m := memberlist.DefaultLANConfig()
 	if g.o.Fast {
 		m = memberlist.DefaultLocalConfig()
-		m.ProbeInterval = 300 * time.Millisecond
 		m.SuspicionMult = 4
 	}
+	m.GossipInterval = gossipInterval
 	m.BindAddr, m.BindPort = host, port
 	m.AdvertisePort = port
 	if g.o.AdvertiseHost != "" {
