@@ -60,6 +60,11 @@ var mutations = []mutation{
 	{name: "a snapshot's file is read without its checksums", seeds: 40, edits: []edit{
 		{"snapshotfile.go", "\tif crc32.Checksum(chunk, castagnoli) != binary.BigEndian.Uint32(head[4:]) {\n", "\tif false {\n"},
 	}},
+	{name: "a removed replica is gone at once (I11)", seeds: 1000, edits: []edit{{
+		"apply.go",
+		"\ta.s.metrics.apply(o.bytes, refused)\n\ta.s.yield()\n",
+		"\ta.s.metrics.apply(o.bytes, refused)\n\ta.s.yield()\n\tif o.desc != nil && r.retired(o.desc) {\n\t\ta.s.destroy(r, o.desc.NextReplica)\n\t}\n",
+	}}},
 	{name: "a replica id is used twice (I11)", seeds: 20, edits: []edit{
 		{"operators.go", "ID: n.NextReplica, Role: topology.Learner", "ID: n.Replicas[len(n.Replicas)-1].ID + 1, Role: topology.Learner"},
 	}},
@@ -76,7 +81,7 @@ var mutations = []mutation{
 		{"lease.go", "until := asked + r.store.opts.leaseLength()", "until := r.store.opts.Monotonic() + r.store.opts.leaseLength()"},
 	}},
 	{name: "a lease stays in a transfer (D3)", seeds: 100, edits: []edit{
-		{"driver.go", "s.transferring, s.leaseVoid = true, true", "s.transferring = true"},
+		{"transfer.go", "s.transferring, s.leaseVoid = true, true", "s.transferring = true"},
 	}},
 	{name: "the row cache is filled without the check (D4)", seeds: 40, edits: []edit{
 		{"rowcache/cache.go", "\tif read < s.touched {\n\t\ts.stats.Refused++\n\t\treturn\n\t}\n", "\t_ = read\n"},
