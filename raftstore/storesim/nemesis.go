@@ -192,7 +192,7 @@ func (r *run) jump(n *Node) {
 	n.clock.Jump(d)
 	c.logger.Info("clock jumps", "store", n.ID, "by", d)
 	w.After(w.Between(time.Second, 20*time.Second), "clock jumps back", func() {
-		if n.Up() {
+		if n.jumped && n.Up() { // it may have been healed meanwhile
 			n.judgeJump()
 		}
 		n.jumped = false
