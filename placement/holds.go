@@ -59,8 +59,10 @@ func (d *core) hold(req *locuspb.HoldRequest, done func(*locuspb.HoldResponse, e
 	d.clock = max(d.clock, hlc.Timestamp(req.Clock))
 	id := string(req.Id)
 	var made *locuspb.Hold
+	renewed := false
 	d.enqueue(job{
 		prepare: func() (m []*locuspb.Mutation, err error) {
+			renewed = d.cat.holds[id] != nil && d.untold[id] == nil
 			if made, err = d.holdOf(req); made != nil {
 				m = []*locuspb.Mutation{putMessage(holdKey(id), made)}
 			}
@@ -70,6 +72,7 @@ func (d *core) hold(req *locuspb.HoldRequest, done func(*locuspb.HoldResponse, e
 			if made != nil {
 				d.cat.holds[id] = made
 				d.holdsChanged(id)
+				d.untold[id].granted = renewed
 			}
 			deadline := d.cat.holds[id].Deadline
 			d.untold[id].await(d, func(err error) {
@@ -256,6 +259,9 @@ func (d *core) spreadHolds(now time.Duration) {
 			}
 		}
 		switch {
+		case late != nil && t.granted: // the others keep it until the deadline that it had, or has now
+			t.tell(d, late)
+			delete(d.untold, id)
 		case late != nil && len(t.waiters) > 0:
 			t.tell(d, late)
 			d.letGo(id, late, nil)

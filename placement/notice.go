@@ -16,6 +16,8 @@ type notice struct {
 	name    string
 	version uint64 // the first of the map without the keyspace, or of the holds with this one
 	waiters []func(error)
+	// granted: of a hold, that it was granted before, and is being renewed.
+	granted bool
 }
 
 // await lets done wait until all nodes have heard.

@@ -344,6 +344,7 @@ func (r *Replica) giveUpLead() {
 	if r.raft.stopped || !s.isLeader || !r.fenced(s.desc) {
 		return
 	}
+	r.wake() // and stays awake until somebody has taken it
 	r.update(func(s *replicaState) { s.leaseVoid = true })
 	r.seq.refuse()
 	r.handOver(&s)

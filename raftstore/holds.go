@@ -147,17 +147,31 @@ func (h *holds) retain(promised []Hold) (start hlc.Timestamp) {
 	return h.start
 }
 
-// oldestPromise is the oldest timestamp that is held at a time and can be read; 0: none is held.
+// oldestPromise is the oldest timestamp that is held at a time, or where that is not kept any more, what is; 0: none is
+// held. NB: the driver tells only the oldest of those that last as long, so a hold that came too late here stands for younger
+// ones that did not.
 func (h *holds) oldestPromise(now hlc.Timestamp) hlc.Timestamp {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.oldestPromiseLocked(now)
 }
 
+// oldestHeld is the oldest timestamp that is held at a time; 0: none is.
+func (h *holds) oldestHeld(now hlc.Timestamp) (oldest hlc.Timestamp) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.promised {
+		if now < p.Deadline && (oldest == 0 || p.Timestamp < oldest) {
+			oldest = p.Timestamp
+		}
+	}
+	return oldest
+}
+
 func (h *holds) oldestPromiseLocked(now hlc.Timestamp) (oldest hlc.Timestamp) {
 	for _, p := range h.promised {
-		if now < p.Deadline && p.Timestamp >= h.start && (oldest == 0 || p.Timestamp < oldest) {
-			oldest = p.Timestamp
+		if t := max(p.Timestamp, h.start); now < p.Deadline && (oldest == 0 || t < oldest) {
+			oldest = t
 		}
 	}
 	return oldest

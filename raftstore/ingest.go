@@ -209,7 +209,7 @@ func (g *ingest) finish() {
 		st := &r.mu.state
 		r.history = h
 		st.desc, st.applied, st.visible, st.ingesting = g.desc, g.applied, seq, false
-		st.gen = a.s.gens.Add(1)
+		st.gen, st.change = a.s.gens.Add(1), changeBehind(g.applied)
 		st.reserved = keys.Span{}
 		r.mu.Unlock()
 		a.s.clocks.stale.Store(true)

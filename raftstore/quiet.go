@@ -124,7 +124,7 @@ func (r *Replica) hushAgain(to ids.ReplicaID) {
 func (r *Replica) restful(s *replicaState, progress []ReplicaProgress) bool {
 	last := r.raft.lastAppended
 	switch {
-	case !s.leaseholder || s.frozen || s.transferring || s.gone || s.desc.Joint() || r.raft.leaving || r.fenced(s.desc):
+	case !s.leaseholder || s.frozen || s.transferring || s.gone || s.desc.Joint() || r.raft.leaving || r.raft.successor.done != nil || r.fenced(s.desc):
 		return false
 	case s.applied.Index != last || s.committed > last || s.applied.Closed < s.applied.TS || !r.seq.idle():
 		return false

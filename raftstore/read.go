@@ -92,7 +92,7 @@ func (r *Replica) servable(s *replicaState, bounds uint64) error {
 
 // oldestReadable is about the oldest timestamp that works here: the start of the retention window, or the oldest that is held.
 func (r *Replica) oldestReadable() hlc.Timestamp {
-	return max(r.history.oldest(), r.store.oldestWanted())
+	return max(r.history.oldest(), r.store.oldestKept())
 }
 
 // read serves a get or a scan at the consistency it asks for.
@@ -198,6 +198,10 @@ func (r *Replica) serve(req *locuspb.Request, ts hlc.Timestamp, settled bool, do
 	}
 	resp.Timestamp = uint64(v.at)
 	if ts == 0 && !settled && expiry != 0 && req.Consistency.GetLevel() == locuspb.ConsistencyLevel_LINEARIZABLE {
+		if !r.store.clock.Anchored() {
+			done(&locuspb.Response{Error: api.ToProto(&api.RetryError{Reason: "the store has just started and does not know the time"})})
+			return
+		}
 		if now := r.store.clock.Now(); expiry <= now {
 			// By the clock the value has expired, by the log it has not: the log decides (rule C7). Once: what expires
 			// while the read goes on, it may see.

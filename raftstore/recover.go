@@ -208,6 +208,7 @@ func (s *Store) openReplica(id ids.RangeID, seq ids.Seq) error {
 	r := newReplica(s, id, meta.Replica)
 	r.apply.state, r.apply.desc, r.history = st, desc, h
 	r.mu.state.desc, r.mu.state.applied, r.mu.state.visible = desc, st, max(version, seq)
+	r.mu.state.change = changeBehind(st)
 	s.clock.Advance(st.TS)
 	s.placeLocked(id, r)
 	return nil

@@ -27,11 +27,17 @@ func (s *Store) Retain(holds []Hold) (from hlc.Timestamp) {
 	return start.Add(s.clock.MaxOffset())
 }
 
-// oldestWanted is the start of the retention window, or the oldest timestamp that is held, if that is older.
-func (s *Store) oldestWanted() hlc.Timestamp {
+// oldestKept is the start of the retention window, or the oldest timestamp that is held and kept here, if that is older.
+func (s *Store) oldestKept() hlc.Timestamp { return s.windowOr(s.holds.oldestPromise) }
+
+// oldestWanted is the start of the retention window, or the oldest timestamp that is held, if that is older, whether this
+// store keeps it or not: others may.
+func (s *Store) oldestWanted() hlc.Timestamp { return s.windowOr(s.holds.oldestHeld) }
+
+func (s *Store) windowOr(oldest func(now hlc.Timestamp) hlc.Timestamp) hlc.Timestamp {
 	now := s.clock.Wall()
 	start := now.Add(-s.opts.Retention)
-	if t := s.holds.oldestPromise(now); t != 0 {
+	if t := oldest(now); t != 0 {
 		start = min(start, t)
 	}
 	return start

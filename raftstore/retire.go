@@ -26,6 +26,10 @@ type replicaChange struct {
 	settling bool
 }
 
+// changeBehind is what an applied state alone tells: a replica change closes less than its own timestamp, so where the last
+// accepted entry has closed its own, that was no replica change. Elsewhere closeQuiet makes such an entry, once.
+func changeBehind(st appliedState) replicaChange { return replicaChange{settled: st.Closed >= st.TS} }
+
 // applied follows an accepted entry, with the descriptor if it changed. Descriptor changes go alone (rule A2): whatever
 // comes after one was evaluated when it was applied.
 func (c *replicaChange) applied(kind entryKind) { c.settled = kind != entryReplicas }

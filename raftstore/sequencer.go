@@ -182,7 +182,7 @@ func (q *sequencer) begin() (*view, *topology.Descriptor, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := &r.mu.state
-	if s.term != q.term || !s.leaseholder || s.frozen || s.transferring || s.ingesting || s.gone || r.fenced(s.desc) {
+	if s.term != q.term || !s.leaseholder || s.frozen || s.transferring || s.ingesting || s.gone || r.fenced(s.desc) || !r.store.clock.Anchored() {
 		return nil, nil, false
 	}
 	if s.applied.Index < q.resumeAt {

@@ -252,8 +252,8 @@ const housekeepingTicks = 10
 
 // housekeeping is done now and then: garbage collection, checkpoints, the mark at the end of an idle log.
 func (s *Store) housekeeping() {
-	if now := s.clock.Wall(); s.clock.Anchored() {
-		s.applier.run(func() { s.holds.sample(now, s.applier.seq) })
+	if s.clock.Anchored() {
+		s.applier.run(func() { s.holds.sample(s.clock.Wall(), s.applier.seq) }) // NB: the time first, then what the store has
 	}
 	discard := s.holds.advance()
 	s.engine.SetDiscard(discard)
