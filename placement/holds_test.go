@@ -303,3 +303,20 @@ func TestHoldsFrontier(t *testing.T) {
 		t.Errorf("told %v, want %v", got, want)
 	}
 }
+
+// Rule C9: a hold was granted while a store was silent, which has let the timestamp go since. Renewing the hold fails, and it
+// stays what it was for the others.
+func TestALateRenewalEndsNoHold(t *testing.T) {
+	b := newHoldBench(t)
+	ts := b.clock
+	b.ask(b.wish(1, ts, time.Minute))
+	b.confirm()
+	b.wantAnswers("granted", "1m0s")
+	b.readable[3] = ts + 1
+	b.ask(b.wish(1, ts, 2*time.Minute))
+	b.confirm()
+	b.wantAnswers("renewed too late", "may have let it go")
+	if n := b.records(); n != 1 {
+		t.Fatalf("%d holds are left", n)
+	}
+}

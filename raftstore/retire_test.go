@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 )
 
@@ -111,5 +112,50 @@ func TestNobodySendsAwayWhoIsNeeded(t *testing.T) {
 	}
 	if c.node(3).replica(testRange) != nil {
 		t.Fatal("who asked is not told when it may go")
+	}
+}
+
+// TestSettledIsKnownAfterAStart: an idle range says after a start, too, who may go: nothing else would ever tell, as nobody
+// writes to it.
+func TestSettledIsKnownAfterAStart(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.cut(3)
+	c.removeOn(testRange, 3)
+	c.tick(50) // it closes its present, and is idle
+	for _, id := range []ids.StoreID{1, 2} {
+		c.node(id).takeCheckpoint() // nothing is applied again
+		c.node(id).crash(true)
+		c.node(id).start()
+	}
+	c.awaitLead(testRange)
+	lead := c.leaseholder(testRange).replica(testRange)
+	if st := lead.snapshot(); !st.change.settled {
+		t.Fatalf("whether the removal is settled was forgotten: %+v", st.applied)
+	}
+	before := lead.snapshot().applied.Count
+	c.heal()
+	c.tick(60)
+	if c.node(3).replica(testRange) != nil {
+		t.Fatal("the removed replica is not told")
+	}
+	if n := lead.snapshot().applied.Count; n > before+1 {
+		t.Fatalf("%d entries were made for it", n-before)
+	}
+}
+
+// TestSettledIsNotTakenFromBefore: a snapshot up to a replica change settles nothing, whatever the replica knew before.
+func TestSettledIsNotTakenFromBefore(t *testing.T) {
+	for closed, want := range map[hlc.Timestamp]bool{9: false, 10: true} {
+		if got := changeBehind(appliedState{TS: 10, Closed: closed}).settled; got != want {
+			t.Errorf("closed %d of 10: settled %v", closed, got)
+		}
+	}
+	c := newTestCluster(t, 4)
+	c.removeOn(testRange, 4)
+	c.tick(30)
+	c.addLearner(testRange, 4) // by a snapshot behind which there is the change, or with it in the log
+	r := c.node(4).replica(testRange)
+	if st := r.snapshot(); st.change.settled && st.applied.Closed < st.applied.TS {
+		t.Fatal("settled by a replica change")
 	}
 }

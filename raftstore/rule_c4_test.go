@@ -317,6 +317,33 @@ func TestC4WhoIsNotAloneAnyMore(t *testing.T) {
 	}
 }
 
+// Rule C4: a store that has just started does not know the time of day yet, also where it is the only voter: what it wrote
+// by a clock that stands where the log ends would have expired before its time.
+func TestC4NothingIsWrittenBeforeTheTimeIsKnown(t *testing.T) {
+	c := newSteadyCluster(t, 1)
+	n := c.node(1)
+	c.ok(testRange, put("x", "1"))
+	n.crash(false) // what has to be applied again hides whether there are other voters
+	c.elapse(time.Hour)
+	n.start()
+	lives := put("y", "1")
+	lives.GetWrite().Mutations[0].TtlMs = time.Minute.Milliseconds()
+	var w *pending
+	for range 30 {
+		if w == nil || w.answered() && w.err() != nil {
+			w = n.send(testRange, lives)
+		}
+		c.tick(1)
+	}
+	c.must(w.err())
+	if d := n.wall.Sub(w.ts().Time()); d > 10*time.Second {
+		t.Fatalf("what was written after the start is %s old", d)
+	}
+	if v := c.ok(testRange, get("y")).value(); v != "1" {
+		t.Fatalf("a write that lives a minute reads %q", v)
+	}
+}
+
 // Answers that come late say little, and answers to another process nothing.
 func TestLateProbes(t *testing.T) {
 	c := newSteadyCluster(t, 3)
