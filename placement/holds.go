@@ -113,13 +113,12 @@ func validateHold(req *locuspb.HoldRequest) error {
 
 // holdOf is the record that a request makes; nil if it repeats one that stores are being told of.
 func (d *core) holdOf(req *locuspb.HoldRequest) (*locuspb.Hold, error) {
-	id := string(req.Id)
 	rec := &locuspb.Hold{Id: req.Id, Timestamp: req.Timestamp, Created: uint64(d.clock), Owner: req.Owner}
-	if old := d.cat.holds[id]; old != nil {
+	if old := d.cat.holds[string(req.Id)]; old != nil {
 		if old.Timestamp != req.Timestamp {
 			return nil, &api.InvalidArgumentError{Reason: "a hold with this id is of another timestamp"}
 		}
-		if d.untold[id] != nil {
+		if d.untold[string(req.Id)] != nil {
 			return nil, nil
 		}
 		rec = proto.CloneOf(old)
