@@ -26,6 +26,9 @@ func (r *run) leads(d *topology.Descriptor, store ids.StoreID) error {
 	c, w := r.c, r.c.W
 	target := c.node(store)
 	leading := func() bool {
+		if !target.Up() {
+			return false
+		}
 		i, ok := target.Store.Range(d.ID)
 		return ok && i.Leaseholder && len(i.Progress) > 0
 	}

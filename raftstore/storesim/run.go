@@ -221,8 +221,8 @@ func (r *run) settle() error {
 			}
 		}
 		for _, n := range c.Nodes {
-			if n.fatal != nil && !n.lost {
-				return false
+			if !n.lost && !n.Up() {
+				return false // it has found damage, and starts again
 			}
 		}
 		return r.replicated() && r.caughtUp()
