@@ -80,8 +80,12 @@ func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOper
 		r.op = nil
 		delete(d.running, r.id)
 		r.keep(now, f.op)
-		r.failures++
-		r.heldUntil = now + min(backoff(r.failures), maxRefusal)
+		if f.op.GetTransfer() != nil {
+			r.heldUntil = now + transferRefusal
+		} else {
+			r.failures++
+			r.heldUntil = now + min(backoff(r.failures), maxRefusal)
+		}
 		err := api.FromProto(m.Error)
 		if err == nil || err.Error() == r.refused {
 			continue

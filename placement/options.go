@@ -119,6 +119,8 @@ const (
 	maxReplicas = 7
 	maxGone     = 64 // gone replicas named in one answer
 	maxBackoff  = time.Minute
-	keptFor     = time.Minute      // a replica whose removal was refused is left where it is
-	maxRefusal  = 10 * time.Second // between attempts that a range refuses: what was in the way may be gone, or repair be due
+	keptFor     = time.Minute // a replica whose removal was refused is left where it is
+	// transferRefusal is for leads: a successor that was not heard, or lacked a part of the log, is there a moment later.
+	transferRefusal = 500 * time.Millisecond
+	maxRefusal      = 10 * time.Second // between attempts that a range refuses: what was in the way may be gone, or repair be due
 )
