@@ -50,8 +50,8 @@ func buildOperator(op *locuspb.Operator) (buildFunc, error) {
 	return nil, &api.InvalidArgumentError{Reason: "the operator has no step"}
 }
 
-// keeping refuses changes that remove the leader that makes them. It would end as soon as it has applied its removal; if
-// then nobody hears from it that this was committed, the others may need its vote for ever.
+// keeping refuses changes that remove the leader that makes them. It would step down as soon as it has applied its
+// removal, and the range would wait for an election, in which its vote may still be needed (retire.go).
 func keeping(self ids.ReplicaID, build buildFunc) buildFunc {
 	return func(d *topology.Descriptor) (*topology.Descriptor, *topology.Descriptor, error) {
 		left, right, err := build(d)
