@@ -149,27 +149,39 @@ func (p *planner) balanceLeases() {
 	}
 }
 
-// leaseGraph holds for each pair of stores one range whose lease can go from the first to the second.
+// leaseGraph finds for each pair of stores the ranges whose lease can go from the first to the second.
 type leaseGraph struct {
-	n    int
-	edge []*care // n*n
+	n     int
+	edges [][]*care // n*n; a range is in as many lists as there are stores that may lead it
 }
 
 func (p *planner) leaseGraph() *leaseGraph {
 	n := len(p.stores)
-	g := &leaseGraph{n: n, edge: make([]*care, n*n)}
+	g := &leaseGraph{n: n, edges: make([][]*care, n*n)}
 	for i := range p.ranges {
 		c := &p.ranges[i]
 		if !c.free || c.LeaseHeld || len(c.learners) > 0 {
 			continue
 		}
 		for _, m := range c.voters {
-			if e := c.leader*n + m.at; m.leads && !m.leader && g.edge[e] == nil {
-				g.edge[e] = c
+			if e := c.leader*n + m.at; m.leads && !m.leader && len(g.edges[e]) < p.lim.Transfers {
+				g.edges[e] = append(g.edges[e], c)
 			}
 		}
 	}
 	return g
+}
+
+// edge is a range whose lease can go from one store to another; nil: there is none that is still free.
+func (g *leaseGraph) edge(from, to int) *care {
+	list := &g.edges[from*g.n+to]
+	for len(*list) > 0 && !(*list)[0].free {
+		*list = (*list)[1:]
+	}
+	if len(*list) == 0 {
+		return nil
+	}
+	return (*list)[0]
 }
 
 // shiftLeases transfers leases along a shortest chain from src to the store with the fewest leases of those
@@ -184,7 +196,7 @@ func (p *planner) shiftLeases(g *leaseGraph, src, need int) bool {
 			dst = at
 		}
 		for to := range g.n {
-			if c := g.edge[at*g.n+to]; from[to] == 0 && c != nil && c.free {
+			if from[to] == 0 && g.edge(at, to) != nil {
 				from[to] = at + 1
 				queue = append(queue, to)
 			}
@@ -201,6 +213,6 @@ func (p *planner) shiftAlong(g *leaseGraph, from []int, src, dst int) {
 	reason := fmt.Sprintf("balance: %d leases on store %s, %d on store %s",
 		p.stores[src].leases, p.stores[src].ID, p.stores[dst].leases, p.stores[dst].ID)
 	for at := dst; at != src; at = from[at] - 1 {
-		p.transfer(g.edge[(from[at]-1)*g.n+at], at, reason)
+		p.transfer(g.edge(from[at]-1, at), at, reason)
 	}
 }

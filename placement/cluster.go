@@ -254,6 +254,16 @@ func (c *cluster) leaseholder(r *rangeState) ids.StoreID {
 	return r.leader
 }
 
+// allSpoke says whether every node has been heard in this office.
+func (c *cluster) allSpoke() bool {
+	for _, n := range c.nodes {
+		if !n.spoken {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *cluster) countNodes(s Liveness) int {
 	n := 0
 	for _, node := range c.nodes {

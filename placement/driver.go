@@ -46,6 +46,7 @@ type core struct {
 	// plannedFor is the cluster's version that the last plan saw; stirred: it has not seen the newest reports.
 	plannedFor uint64
 	stirred    bool
+	began      time.Duration // of the newest operator; 0: there was none
 
 	cat     catalog
 	cl      cluster

@@ -16,6 +16,9 @@ import (
 	"github.com/locuskv/locus/internal/keys"
 )
 
+// hurryOn is for how many HurryIntervals after the last operator began all nodes report often.
+const hurryOn = 5
+
 func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*locuspb.HeartbeatResponse, error) {
 	n := d.cl.nodes[ids.StoreID(req.GetNode().GetStoreId())]
 	if n == nil || n.info.NodeId != req.Node.NodeId {
@@ -42,7 +45,7 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 		resp.NextMs = 1 // little is known of the node until its next report, which is whole
 	case d.unaware(n) && resp.MapVersion != req.MapVersion, resp.Holds != nil && d.uninformed(n):
 		resp.NextMs = 1 // the news is in this answer, and somebody waits to hear that it has arrived
-	case d.hurried(n):
+	case d.hurried(now, n):
 		resp.NextMs = max(1, d.o.HurryInterval.Milliseconds())
 	}
 	return resp, nil
@@ -74,13 +77,17 @@ func (d *core) versionIn(version uint64) uint64 {
 	return version & (1<<32 - 1)
 }
 
-// hurried says whether work is under way that the node's next report will move on.
-func (d *core) hurried(n *node) bool {
+// hurried says whether work is under way that the node's next report will move on, or has just been: then the next plan may
+// have an operator for any node, which waits for its report.
+func (d *core) hurried(now time.Duration, n *node) bool {
+	if len(d.running) > 0 || d.began > 0 && now-d.began < hurryOn*d.o.HurryInterval {
+		return true
+	}
 	if len(d.births) > 0 || len(d.wishes) > 0 || d.unaware(n) || d.uninformed(n) {
 		return true
 	}
 	for _, id := range n.leading {
-		if r := d.cl.ranges[id]; r.op != nil || len(r.desc.Voters()) < len(r.desc.Replicas) {
+		if r := d.cl.ranges[id]; len(r.desc.Voters()) < len(r.desc.Replicas) {
 			return true
 		}
 	}

@@ -427,6 +427,35 @@ func TestTransferRange(t *testing.T) {
 	wantError[*api.UnavailableError](t, result)
 }
 
+// TestBalanceWaitsForAllNodes: a new office balances as soon as it has heard every node, and otherwise once all have had the time.
+func TestBalanceWaitsForAllNodes(t *testing.T) {
+	b := started(t, newTable())
+	for _, n := range []string{"2", "3"} {
+		if _, err := b.join("n"+n, "a"+n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := []*locuspb.RangeReport{
+		report(1, systemSpan, 3, 1, 5, 1, 2, 3), report(2, defaultSpan, 3, 1, 5, 1, 2, 3), report(3, tailSpan, 3, 1, 5, 1, 2, 3),
+	}
+	b.beat(2, 1)
+	b.now += 200 * time.Millisecond
+	if resp := b.beat(1, 1, all...); len(resp.Operators) != 0 {
+		t.Fatalf("store 3 has yet to be heard; operators %v", resp.Operators)
+	}
+	b.beat(3, 1)
+	b.now += 200 * time.Millisecond
+	resp := b.beat(1, 2, all...)
+	if len(resp.Operators) != 2 {
+		t.Fatalf("operators %v", resp.Operators)
+	}
+	for s := range uint64(3) {
+		if resp := b.beat(s+1, 3, all[:max(0, 1-int(s))]...); resp.NextMs != 100 {
+			t.Errorf("store %d reports again after %d ms while operators are under way", s+1, resp.NextMs)
+		}
+	}
+}
+
 // TestLeaseHold: a lease that balance moved stays where it is for a while.
 func TestLeaseHold(t *testing.T) {
 	b := started(t, newTable())

@@ -24,7 +24,7 @@ type inflight struct {
 // begin makes an operator the range's own. REQUIRES: the range has none and has a reachable leader.
 func (d *core) begin(now time.Duration, r *rangeState, op *locuspb.Operator, done func(error)) {
 	r.op = &inflight{op: op, leader: r.leader, created: now, done: done}
-	d.running[r.id] = r
+	d.running[r.id], d.began = r, now
 	if d.o.OnOperator != nil {
 		d.effect(func() { d.o.OnOperator(op) })
 	}
@@ -201,9 +201,10 @@ func (d *core) splitWish(r *rangeState) *locuspb.SplitWish {
 	return r.split
 }
 
-// settled says whether the map is complete enough to balance on.
+// settled says whether the map is complete enough to balance on: all nodes have been heard in this office, or have had the
+// time to be.
 func (d *core) settled(now time.Duration) bool {
-	return d.cl.tile().holes == 0 && now-d.since >= min(d.o.Grace, d.o.SuspectAfter)
+	return d.cl.tile().holes == 0 && (d.cl.allSpoke() || now-d.since >= min(d.o.Grace, d.o.SuspectAfter))
 }
 
 // restInterval is the longest time between two plans: with it what time alone changes is noticed, such as the end of a hold.

@@ -41,6 +41,20 @@ func (w *world) replicated(n int) bool {
 	return true
 }
 
+// TestNewKeyspaceIsBalanced: in a cluster that has just been made, the leases of a new keyspace are even within a second or so of
+// its last split, for the leaseholder hands out all that one plan moves, and the next plan waits for nobody's usual report.
+func TestNewKeyspaceIsBalanced(t *testing.T) {
+	eachSeed(t, false, func(w *world) {
+		w.join("node-2")
+		w.join("node-3")
+		w.must(8*time.Second, "three voters everywhere", func() bool { return w.replicated(3) })
+		ready := false
+		w.create(hashKeyspace("k", 32), func(*locuspb.Keyspace) { ready = true })
+		w.must(20*time.Second, "keyspace", func() bool { return ready })
+		w.must(2*time.Second, "even leases", w.balanced)
+	})
+}
+
 // balanced: replicas and leases of the stores that are up differ by at most 1.
 func (w *world) balanced() bool {
 	replicas, leases := map[ids.StoreID]int{}, map[ids.StoreID]int{}
