@@ -37,11 +37,12 @@ var mutations = []mutation{
 		"\tw.queue.Post(func() { w.sync(tasks, sync) })\n",
 		"\tfor _, t := range tasks {\n\t\tif t.r != nil {\n\t\t\tt.r.deliver(t.responses)\n\t\t\tt.responses = nil\n\t\t}\n\t}\n\tw.queue.Post(func() { w.sync(tasks, sync) })\n",
 	}}},
-	// Neither alone: a range that is frozen evaluates nothing until its split is applied, so no entry is late for its
-	// bounds; and one that is late is refused.
-	{name: "no epoch check at apply, and no freeze by a split (A1, A2)", seeds: 40, edits: []edit{
+	// None alone: a range that is frozen evaluates nothing until its split is applied, nor does one behind any change of its
+	// descriptor, so no entry is late for its bounds; and one that is late is refused.
+	{name: "no epoch check at apply, no freeze by a split, and no wait for changes (A1, A2)", seeds: 40, edits: []edit{
 		{"apply.go", " && be.Bounds == r.apply.desc.Epoch.Bounds\n", "\n"},
 		{"evaluate.go", "\t\tb.q.r.freeze()\n", ""},
+		{"sequencer.go", " || q.changingLocked() || ", " || "},
 	}},
 	// Neither alone: a proposal that follows a dropped one is not made; and if it is, it is refused.
 	{name: "no base check, and proposals of old generations are made (A1)", seeds: 100, edits: []edit{
