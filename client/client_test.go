@@ -773,8 +773,35 @@ func TestClose(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
+// TestTheLastReasonIsTold: why nodes could not be asked is told when the time is up, and not that an attempt which was cut
+// short by that came to nothing.
+func TestTheLastReasonIsTold(t *testing.T) {
+	db := newFake(t, 1).open()
+	ctx, cancel := context.WithCancel(ctx)
+	attempts := 0
+	_, err := call(ctx, db, true, func(context.Context, locuspb.LocusClient) (int, error) {
+		if attempts++; attempts == 1 {
+			return 0, &UnavailableError{Reason: "the disk is away"}
+		}
+		cancel()
+		return 0, &UnavailableError{Reason: "cut short"}
+	})
+	require.ErrorContains(t, err, "the disk is away")
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 2, attempts)
+
+	_, err = call(ctx, db, true, func(context.Context, locuspb.LocusClient) (int, error) {
+		return 0, &UnavailableError{Reason: "cut short"}
+	})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// opening is how long tests try to open what can't be opened, beside each other: enough for a reason to be found.
+const opening = 3 * time.Second
+
 func TestOpenWithoutACluster(t *testing.T) {
-	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	t.Parallel()
+	short, cancel := context.WithTimeout(ctx, opening)
 	defer cancel()
 	_, err := Open(short, Options{Addrs: []string{"127.0.0.1:1"}})
 	var unavailable *UnavailableError
@@ -785,22 +812,28 @@ func TestOpenWithoutACluster(t *testing.T) {
 
 // TestOpenWithTheWrongTLS: what TLS has against a connection is told, on both sides of the mistake.
 func TestOpenWithTheWrongTLS(t *testing.T) {
-	plain := newFake(t, 1).nodes[0].addr
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	_, err := Open(short, Options{Addrs: []string{plain}, TLS: &tls.Config{}})
-	require.ErrorContains(t, err, "first record does not look like a TLS handshake")
-
-	closing, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer closing.Close()
-	go func() {
-		for conn, err := closing.Accept(); err == nil; conn, err = closing.Accept() {
-			_ = conn.Close() // as a node does with a client that it does not understand
-		}
-	}()
-	short, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	_, err = Open(short, Options{Addrs: []string{closing.Addr().String()}})
-	require.ErrorContains(t, err, "does it want TLS, or another certificate?")
+	t.Parallel()
+	t.Run("client", func(t *testing.T) {
+		t.Parallel()
+		plain := newFake(t, 1).nodes[0].addr
+		short, cancel := context.WithTimeout(ctx, opening)
+		defer cancel()
+		_, err := Open(short, Options{Addrs: []string{plain}, TLS: &tls.Config{}})
+		require.ErrorContains(t, err, "first record does not look like a TLS handshake")
+	})
+	t.Run("node", func(t *testing.T) {
+		t.Parallel()
+		closing, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer closing.Close()
+		go func() {
+			for conn, err := closing.Accept(); err == nil; conn, err = closing.Accept() {
+				_ = conn.Close() // as a node does with a client that it does not understand
+			}
+		}()
+		short, cancel := context.WithTimeout(ctx, opening)
+		defer cancel()
+		_, err = Open(short, Options{Addrs: []string{closing.Addr().String()}})
+		require.ErrorContains(t, err, "does it want TLS, or another certificate?")
+	})
 }
