@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/api"
@@ -385,6 +386,38 @@ func TestLostAnswer(t *testing.T) {
 	require.Equal(t, Timestamp(f.data[string(key)].versions[0].ts), ts)
 }
 
+// ending is a context that is over when end is called, as if its deadline had passed then.
+type ending struct {
+	context.Context
+	over chan struct{}
+	end  func()
+}
+
+func newEnding() *ending {
+	e := &ending{Context: ctx, over: make(chan struct{})}
+	e.end = sync.OnceFunc(func() { close(e.over) })
+	return e
+}
+
+func (e *ending) Done() <-chan struct{} { return e.over }
+
+func (e *ending) Err() error {
+	select {
+	case <-e.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// brief is a context that leaves so much time, counted from when it is asked how much, and does not end.
+type brief struct {
+	context.Context
+	left time.Duration
+}
+
+func (b brief) Deadline() (time.Time, bool) { return time.Now().Add(b.left), true }
+
 // TestAmbiguous: a write that nobody answers ends as ambiguous, wrapping the context's error; one that was
 // never sent, and a read, end otherwise.
 func TestAmbiguous(t *testing.T) {
@@ -393,19 +426,31 @@ func TestAmbiguous(t *testing.T) {
 	ks := db.Keyspace("default")
 	_, err := ks.Get(ctx, []byte("warm"))
 	require.ErrorIs(t, err, ErrNotFound)
-	f.mu.Lock()
-	f.intercept = func(ids.StoreID, *locuspb.Request) (*locuspb.Response, bool) { return nil, false }
-	f.mu.Unlock()
+	// lose makes the node say nothing, and calls then when it has got a write.
+	lose := func(then func()) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.intercept = func(_ ids.StoreID, r *locuspb.Request) (*locuspb.Response, bool) {
+			if r.GetWrite() != nil {
+				then()
+			}
+			return nil, false
+		}
+	}
 
 	var ambiguous *AmbiguousError
-	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
-	defer cancel()
-	_, err = ks.Put(short, []byte("a"), nil)
+	late := newEnding()
+	lose(late.end)
+	_, err = ks.Put(late, []byte("a"), nil)
+	require.ErrorAs(t, err, &ambiguous)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	lose(func() {})
+	_, err = ks.Put(brief{ctx, 30 * time.Millisecond}, []byte("a"), nil)
 	require.ErrorAs(t, err, &ambiguous)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
 	stopped, stop := context.WithCancel(ctx)
-	time.AfterFunc(10*time.Millisecond, stop)
+	lose(stop)
 	_, err = ks.Put(stopped, []byte("a"), nil)
 	require.ErrorAs(t, err, &ambiguous)
 	require.ErrorIs(t, err, context.Canceled)
@@ -413,7 +458,7 @@ func TestAmbiguous(t *testing.T) {
 	require.False(t, errors.As(err, &ambiguous), "it was never sent: %v", err)
 	require.ErrorIs(t, err, context.Canceled)
 
-	short, cancel = context.WithTimeout(ctx, 30*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 	defer cancel()
 	_, err = ks.Get(short, []byte("a"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -421,22 +466,33 @@ func TestAmbiguous(t *testing.T) {
 
 	cause := errors.New("shutting down")
 	given, give := context.WithCancelCause(ctx)
-	time.AfterFunc(5*time.Millisecond, func() { give(cause) })
+	lose(func() { give(cause) })
 	_, err = ks.Put(given, []byte("a"), nil)
 	require.ErrorAs(t, err, &ambiguous)
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, err, cause)
 
-	// Refusals that promise to have done nothing leave no doubt, and are found in the error. The client is told
-	// to come back after the deadline, so that this finds it waiting, not asking again.
+	// Refusals that promise to have done nothing leave no doubt. The client is told
+	// to come back after the deadline, so that this finds it waiting, not asking again: what it asks behind the write
+	// is answered behind it.
+	refused := make(chan struct{})
 	f.mu.Lock()
-	f.intercept = func(ids.StoreID, *locuspb.Request) (*locuspb.Response, bool) {
+	f.intercept = func(_ ids.StoreID, r *locuspb.Request) (*locuspb.Response, bool) {
+		if r.GetWrite() == nil {
+			return nil, true
+		}
+		close(refused)
 		return refuse(&api.OverloadedError{What: "range", RetryAfter: time.Hour}), true
 	}
 	f.mu.Unlock()
-	short, cancel = context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_, err = ks.Put(short, []byte("a"), nil)
+	late = newEnding()
+	go func() {
+		defer late.end()
+		<-refused
+		_, err := ks.Get(ctx, []byte("behind"))
+		assert.ErrorIs(t, err, ErrNotFound)
+	}()
+	_, err = ks.Put(late, []byte("a"), nil)
 	require.False(t, errors.As(err, &ambiguous), "%v", err)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
@@ -532,7 +588,6 @@ func TestNodesComeAndGo(t *testing.T) {
 	f := newFake(t, 3)
 	db := f.open(func(o *Options) {
 		o.Addrs = []string{f.nodes[0].addr, f.nodes[1].addr, f.nodes[2].addr}
-		o.Timeout = 20 * time.Second
 	})
 	ks := db.Keyspace("default")
 	const writers, each = 8, 150
@@ -553,12 +608,12 @@ func TestNodesComeAndGo(t *testing.T) {
 	}
 	for i := range 6 {
 		want := int64((i + 1) * writers * each / 8)
-		require.Eventually(t, func() bool { return done.Load() >= want || t.Failed() }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return done.Load() >= want || t.Failed() }, time.Minute, time.Millisecond)
 		n := f.nodes[i%3]
 		n.srv.Stop()
 		f.elect()
 		f.split(keys.Layout{ID: 1}.Encode(fmt.Appendf(nil, "w%d", i)))
-		require.Eventually(t, func() bool { return done.Load() > want || f.leads(n.store) }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return done.Load() > want || f.leads(n.store) }, time.Minute, time.Millisecond)
 		n.start(n.addr)
 	}
 	wg.Wait()
@@ -675,7 +730,7 @@ func TestOverload(t *testing.T) {
 			require.ErrorIs(t, err, context.Canceled)
 		}()
 	}
-	require.Eventually(t, func() bool { return db.Stats().Requests >= before+2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return db.Stats().Requests >= before+2 }, time.Minute, time.Millisecond)
 	_, err = ks.Get(stuck, []byte("b"))
 	var full *OverloadedError
 	require.ErrorAs(t, err, &full)
@@ -705,7 +760,7 @@ func TestClose(t *testing.T) {
 		_, err := ks.Put(ctx, []byte("a"), nil)
 		result <- err
 	}()
-	require.Eventually(t, func() bool { return db.Stats().Requests >= 2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return db.Stats().Requests >= 2 }, time.Minute, time.Millisecond)
 	require.NoError(t, db.Close())
 	err = <-result
 	var ambiguous *AmbiguousError
@@ -718,8 +773,35 @@ func TestClose(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
+// TestTheLastReasonIsTold: why nodes could not be asked is told when the time is up, and not that an attempt which was cut
+// short by that came to nothing.
+func TestTheLastReasonIsTold(t *testing.T) {
+	db := newFake(t, 1).open()
+	ctx, cancel := context.WithCancel(ctx)
+	attempts := 0
+	_, err := call(ctx, db, true, func(context.Context, locuspb.LocusClient) (int, error) {
+		if attempts++; attempts == 1 {
+			return 0, &UnavailableError{Reason: "the disk is away"}
+		}
+		cancel()
+		return 0, &UnavailableError{Reason: "cut short"}
+	})
+	require.ErrorContains(t, err, "the disk is away")
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 2, attempts)
+
+	_, err = call(ctx, db, true, func(context.Context, locuspb.LocusClient) (int, error) {
+		return 0, &UnavailableError{Reason: "cut short"}
+	})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// opening is how long tests try to open what can't be opened, beside each other: enough for a reason to be found.
+const opening = 3 * time.Second
+
 func TestOpenWithoutACluster(t *testing.T) {
-	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	t.Parallel()
+	short, cancel := context.WithTimeout(ctx, opening)
 	defer cancel()
 	_, err := Open(short, Options{Addrs: []string{"127.0.0.1:1"}})
 	var unavailable *UnavailableError
@@ -730,22 +812,28 @@ func TestOpenWithoutACluster(t *testing.T) {
 
 // TestOpenWithTheWrongTLS: what TLS has against a connection is told, on both sides of the mistake.
 func TestOpenWithTheWrongTLS(t *testing.T) {
-	plain := newFake(t, 1).nodes[0].addr
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	_, err := Open(short, Options{Addrs: []string{plain}, TLS: &tls.Config{}})
-	require.ErrorContains(t, err, "first record does not look like a TLS handshake")
-
-	closing, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer closing.Close()
-	go func() {
-		for conn, err := closing.Accept(); err == nil; conn, err = closing.Accept() {
-			_ = conn.Close() // as a node does with a client that it does not understand
-		}
-	}()
-	short, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	_, err = Open(short, Options{Addrs: []string{closing.Addr().String()}})
-	require.ErrorContains(t, err, "does it want TLS, or another certificate?")
+	t.Parallel()
+	t.Run("client", func(t *testing.T) {
+		t.Parallel()
+		plain := newFake(t, 1).nodes[0].addr
+		short, cancel := context.WithTimeout(ctx, opening)
+		defer cancel()
+		_, err := Open(short, Options{Addrs: []string{plain}, TLS: &tls.Config{}})
+		require.ErrorContains(t, err, "first record does not look like a TLS handshake")
+	})
+	t.Run("node", func(t *testing.T) {
+		t.Parallel()
+		closing, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer closing.Close()
+		go func() {
+			for conn, err := closing.Accept(); err == nil; conn, err = closing.Accept() {
+				_ = conn.Close() // as a node does with a client that it does not understand
+			}
+		}()
+		short, cancel := context.WithTimeout(ctx, opening)
+		defer cancel()
+		_, err = Open(short, Options{Addrs: []string{closing.Addr().String()}})
+		require.ErrorContains(t, err, "does it want TLS, or another certificate?")
+	})
 }

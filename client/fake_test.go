@@ -117,11 +117,11 @@ func (n *fakeNode) start(addr string) string {
 	return lis.Addr().String()
 }
 
-// open makes a client with short pauses.
+// open makes a client with short pauses. It asks nobody a second time only because he was slow: tests count.
 func (f *fake) open(change ...func(*Options)) *DB {
 	o := Options{
-		Addrs: []string{f.nodes[0].addr}, Timeout: 5 * time.Second,
-		Retry: RetryOptions{Min: time.Millisecond, Max: 20 * time.Millisecond, Attempt: 500 * time.Millisecond},
+		Addrs: []string{f.nodes[0].addr}, Timeout: time.Minute,
+		Retry: RetryOptions{Min: time.Millisecond, Max: 20 * time.Millisecond, Attempt: 30 * time.Second},
 	}
 	for _, c := range change {
 		c(&o)

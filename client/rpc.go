@@ -32,7 +32,7 @@ const maxPointed = 3
 // *AmbiguousError.
 func call[R any](ctx context.Context, db *DB, repeatable bool, f func(context.Context, locuspb.LocusClient) (R, error)) (R, error) {
 	var zero R
-	last := error(&UnavailableError{Reason: "no node was asked"})
+	last, asked := error(&UnavailableError{Reason: "no node was asked"}), false
 	var first string // who was named as the one that can do it
 	pointed := 0     // how often somebody was named without a pause
 	for {
@@ -49,7 +49,9 @@ func call[R any](ctx context.Context, db *DB, repeatable bool, f func(context.Co
 			if errors.Is(err, ErrClosed) || !elsewhere(err) {
 				return zero, err
 			}
-			last = err
+			if ctx.Err() == nil || !asked { // one that the end cuts short says less than those before it
+				last, asked = err, true
+			}
 			if ctx.Err() != nil {
 				return zero, ended(ctx, last)
 			}

@@ -54,6 +54,7 @@ type core struct {
 
 	jobs    []job
 	writing bool
+	writes  *job // whose write is under way; nil while there is none, or it is of no job
 
 	pool    idPool
 	births  map[ids.KeyspaceID]*birth
@@ -201,10 +202,13 @@ func (d *core) resign() {
 	if d.err == nil {
 		d.err = notDriver
 	}
+	if d.writes != nil {
+		d.finish(*d.writes, notDriver)
+	}
 	for _, j := range d.jobs {
 		d.finish(j, notDriver)
 	}
-	d.jobs = nil
+	d.writes, d.jobs = nil, nil
 	for _, r := range d.running {
 		if f := r.op; f.done != nil {
 			d.effect(func() { f.done(notDriver) })

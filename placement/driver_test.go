@@ -271,6 +271,34 @@ func TestOffice(t *testing.T) {
 	}
 }
 
+// TestStopTellsWhoeverWaits: those whose job has yet to be written, and the one whose write is under way and is answered
+// when nobody listens any more.
+func TestStopTellsWhoeverWaits(t *testing.T) {
+	rec := newTable()
+	b := started(t, rec)
+	rec.hold = true
+	var written, queued []error
+	b.Join(&locuspb.JoinRequest{Node: &locuspb.NodeInfo{NodeId: "n2"}}, func(_ *locuspb.JoinResponse, err error) { written = append(written, err) })
+	b.AllocateIDs(1, func(_ ids.RangeID, err error) { queued = append(queued, err) })
+	if len(rec.held) != 1 || len(written)+len(queued) != 0 {
+		t.Fatalf("%d writes under way; told %v and %v", len(rec.held), written, queued)
+	}
+	b.Stop()
+	rec.held[0]()
+	for _, told := range [][]error{written, queued} {
+		if len(told) != 1 {
+			t.Fatalf("told %d times: %v", len(told), told)
+		}
+		wantError[*api.NotDriverError](t, told[0])
+	}
+	if got, err := started(t, newTableOf(rec)).join("n2", "a2"); err != nil || got != 2 {
+		t.Errorf("the next driver gave n2 store id %d, %v", got, err)
+	}
+}
+
+// newTableOf is a table with another's records.
+func newTableOf(rec *table) *table { return &table{world: world{records: rec.records}} }
+
 // TestOfficeIsClaimedOnce: of two drivers that read the same office number one serves.
 func TestOfficeIsClaimedOnce(t *testing.T) {
 	fresh, used := newTable(), newTable()

@@ -36,7 +36,8 @@ func (d *core) pump() {
 		d.jobs = d.jobs[1:]
 		mutations, err := j.prepare()
 		if err == nil && len(mutations) > 0 {
-			d.write(mutations, func(err error) { d.written(j, err) })
+			d.writes = &j
+			d.write(mutations, d.written)
 			continue
 		}
 		if err == nil && j.commit != nil {
@@ -68,7 +69,10 @@ func (d *core) inOffice() *locuspb.Condition {
 	return &locuspb.Condition{Key: recordKey(keyOffice), Kind: locuspb.Condition_VALUE, Value: number(d.cat.office)}
 }
 
-func (d *core) written(j job, err error) {
+// written ends the job whose write was under way. One that the office did not outlive was told so when it ended.
+func (d *core) written(err error) {
+	j := *d.writes
+	d.writes = nil
 	switch {
 	case err == nil:
 		if j.commit != nil {

@@ -2,11 +2,13 @@ package raftstore
 
 import (
 	"bytes"
+	crand "crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +29,32 @@ import (
 // The tests of this package play executions by hand: every store runs on a stepper, whose queues can be held and
 // let go, messages wait in a mailbox until they are carried, clocks stand still until they are moved. Nothing
 // happens beside the test, so each execution is exact.
+
+// chance stands for crypto/rand.Reader, from which the Raft library draws its election timeouts: those of each cluster are the
+// same in every run. What other timeouts do is for the simulation to find.
+type chance struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+var lots = &chance{rng: rand.New(rand.NewPCG(1, 1))}
+
+func init() { crand.Reader = lots }
+
+func (c *chance) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rng = rand.New(rand.NewPCG(1, 1))
+}
+
+func (c *chance) Read(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range b {
+		b[i] = byte(c.rng.Uint32())
+	}
+	return len(b), nil
+}
 
 // stepper is an Executor whose steps run when the test says so.
 type stepper struct {
@@ -144,6 +172,7 @@ type testCluster struct {
 // newTestCluster starts n stores; every range has a voter on each.
 func newTestCluster(t testing.TB, n int, tune ...func(*Options)) *testCluster {
 	t.Helper()
+	lots.begin()
 	c := &testCluster{t: t, drop: make(map[[2]ids.StoreID]bool)}
 	for i := range n {
 		node := &testNode{c: c, id: ids.StoreID(i + 1), files: vfs.NewMemory(), eng: engine.NewMemory(engine.Limits{}), wall: testEpoch}

@@ -133,7 +133,7 @@ func newRacing(t *testing.T) *racing {
 func (r *racing) await(what string, cond func() bool) bool {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for !cond() {
 		select {
 		case <-tick.C:
@@ -177,7 +177,7 @@ func (r *racing) do(key []byte, req *locuspb.Request) (*locuspb.Response, error)
 		s.Do(attempt, func(p *locuspb.Response) { answer <- p })
 		select {
 		case resp = <-answer:
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			r.fail(fmt.Errorf("a request to store %s was never answered: %v", s.opts.StoreID, req))
 			return true
 		}
@@ -315,7 +315,7 @@ func (r *racing) operator(key []byte, step func(RangeInfo, *locuspb.Operator) bo
 	select {
 	case err := <-done:
 		return err == nil
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		r.fail(errors.New("an operator was never answered"))
 		return false
 	}
@@ -466,7 +466,7 @@ func TestWorkersUnderLoad(t *testing.T) {
 		s.Stop(func() { close(stopped) })
 		select {
 		case <-stopped:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a store does not stop")
 		}
 	}

@@ -92,6 +92,7 @@ func newSteadyCluster(t *testing.T, n int) *testCluster {
 		node.start()
 	}
 	c.tick(30)
+	c.awaitLead(testRange) // they lost it together
 	for _, node := range c.nodes {
 		if n > 1 && node.clocks.off.Load() || !node.clock.Anchored() {
 			t.Fatalf("store %s: its clock is not confirmed", node.id)

@@ -79,7 +79,7 @@ func ask(t testing.TB, d *dispatcher, from origin, req *locuspb.Request) *locusp
 	case r := <-ch:
 		require.Equal(t, uint64(77), r.Id)
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no answer")
 		return nil
 	}

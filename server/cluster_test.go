@@ -85,10 +85,13 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// patience is how long tests wait for what has to happen, however slow the machine is. It costs time only when a test fails.
+const patience = 2 * time.Minute
+
 // startNode starts a node and stops it when the test ends.
 func startNode(t testing.TB, o Options) *Node {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	n, err := Start(ctx, o)
 	require.NoError(t, err)
@@ -97,7 +100,7 @@ func startNode(t testing.TB, o Options) *Node {
 }
 
 func stopNode(t testing.TB, n *Node) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	require.NoError(t, n.Stop(ctx))
 }
@@ -105,7 +108,7 @@ func stopNode(t testing.TB, n *Node) {
 // eventually waits for a condition without saying how long that takes.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !f() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long: %s", what)
@@ -150,7 +153,7 @@ func (c *testClient) locus(n *Node) locuspb.LocusClient {
 
 // do sends a request about key until it is answered for good.
 func (c *testClient) do(key []byte, req *locuspb.Request) (*locuspb.Response, error) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for attempt := 0; ; attempt++ {
 		nodes := c.nodes()
 		resp, err := c.once(nodes[attempt%len(nodes)], key, req)
@@ -226,7 +229,7 @@ func (c *testClient) delete(l keys.Layout, key string) error {
 
 // split splits a range at a key.
 func (c *testClient) split(via *Node, l keys.Layout, key string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := c.locus(via).SplitRange(ctx, &locuspb.SplitRangeRequest{Key: l.Encode([]byte(key))})
 	return err
@@ -258,7 +261,7 @@ func (c *testClient) call(l keys.Layout, function, key string, arg any) (string,
 func (c *testClient) pure(n *Node, function string, version uint32, arg any) (string, error) {
 	a, err := json.Marshal(arg)
 	require.NoError(c.t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	stream, err := c.locus(n).Batch(ctx)
 	if err != nil {
@@ -281,7 +284,7 @@ func (c *testClient) pure(n *Node, function string, version uint32, arg any) (st
 func (c *testClient) run(n *Node, l keys.Layout, function string, arg any) (result string, last *locuspb.RunResponse, err error) {
 	a, err := json.Marshal(arg)
 	require.NoError(c.t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	stream, err := c.locus(n).Run(ctx, &locuspb.RunRequest{
 		Function: function, Argument: a, Codec: locuspb.Codec_JSON, Span: api.SpanToProto(l.All()),

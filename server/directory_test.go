@@ -15,7 +15,7 @@ import (
 
 func tryStart(t *testing.T, o Options) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	n, err := Start(ctx, o)
 	if err == nil {

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,7 +13,7 @@ import (
 
 func openClient(t *testing.T, nodes []*Node) *client.DB {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	o := client.Options{}
 	for _, n := range nodes {
@@ -38,7 +37,7 @@ func TestDropIsSeenByAll(t *testing.T) {
 		s := c.status(probe)
 		return s.LiveNodes == 3 && s.Underreplicated == 0 && s.Unavailable == 0 && s.WantedReplicas == 3
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	first, second := openClient(t, c.nodes()), openClient(t, c.nodes())
 	key := func(i int) []byte { return []byte{byte('a' + i)} }

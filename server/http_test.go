@@ -34,7 +34,10 @@ func TestHTTP(t *testing.T) {
 		require.Contains(t, body, "\nlocus_"+verb+"_")
 	}
 	require.Contains(t, body, "\nlocus_replicas 3\n")
-	require.Contains(t, body, "\nlocus_driver 1\n")
+	eventually(t, "the driver runs here", func() bool {
+		_, body := fetch(t, n, "/metrics")
+		return strings.Contains(body, "\nlocus_driver 1\n")
+	})
 	for _, m := range metricTable {
 		require.True(t, strings.HasPrefix(m.name, "locus_"), m.name)
 		require.Contains(t, body, "\n"+m.name+" ")

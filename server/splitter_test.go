@@ -195,7 +195,7 @@ func TestRangesSplitBySize(t *testing.T) {
 	const limit = 32 << 10
 	c := startCluster(t, 3, func(o *Options) { o.MaxRangeBytes = limit })
 	client := newTestClient(t, c.nodes)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	layouts := map[string]keys.Layout{"default": defaultLayout}
 	for _, req := range []*locuspb.CreateKeyspaceRequest{

@@ -64,7 +64,7 @@ func TestStreamThroughSplits(t *testing.T) {
 		"hash":         {client.KeyspaceOptions{Partition: client.PartitionHash, SplitInto: 2}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			db := streamNode(t, copyAll)
 			ks, want := load(t, db, c.options, 2000)
@@ -115,7 +115,7 @@ func TestStreamThroughACrash(t *testing.T) {
 	}
 	c := startCluster(t, 3)
 	db := openClient(t, c.nodes())
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	eventually(t, "three replicas of everything", func() bool {
 		s, err := db.Status(ctx)
@@ -153,7 +153,7 @@ func TestLeavingAStreamEndsIt(t *testing.T) {
 	db := streamNode(t, hang)
 	ks, _ := load(t, db, client.KeyspaceOptions{SplitAt: [][]byte{[]byte("k00001"), []byte("k00050")}}, 100)
 	for _, byContext := range []bool{false, true} {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		var last error
 		for _, err := range client.NewRangeFunc[any, string]("hang").Stream(ctx, ks.All(), nil) {
@@ -180,7 +180,7 @@ func TestSlowReader(t *testing.T) {
 	}, udf.Raw())
 	db := streamNode(t, big)
 	ks, _ := load(t, db, client.KeyspaceOptions{SplitAt: [][]byte{[]byte("k01000"), []byte("k02000")}}, 3000)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	got := 0
 	for b, err := range client.NewRangeFunc[[]byte, []byte]("big", client.Raw).Stream(ctx, ks.All(), nil) {

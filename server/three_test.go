@@ -119,7 +119,7 @@ func TestThreeNodes(t *testing.T) {
 		return s.LiveNodes == 3 && s.Underreplicated == 0 && s.Unavailable == 0 && s.WantedReplicas == 3 && s.Ranges >= 3
 	})
 
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	created, err := client.locus(c.nodes()[0]).CreateKeyspace(ctx, &locuspb.CreateKeyspaceRequest{
 		Name: "flights", Group: &locuspb.GroupRule{Delimiter: '/', Depth: 1}, SplitAt: [][]byte{[]byte("g"), []byte("p")},
@@ -221,7 +221,7 @@ func TestRegisterFunction(t *testing.T) {
 	eventually(t, "two nodes", func() bool { return c.status(client).LiveNodes == 2 })
 	module, err := os.ReadFile(filepath.Join("..", "examples", "guests", "c", "fieldsum.wasm"))
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	nodes := c.nodes()
 

@@ -98,7 +98,7 @@ func TestTLS(t *testing.T) {
 		conn, err := grpc.NewClient("passthrough:///"+b.Addr(), grpc.WithTransportCredentials(creds))
 		require.NoError(t, err)
 		defer conn.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		s, err := locuspb.NewLocusClient(conn).Status(ctx, &locuspb.StatusRequest{})
 		if err == nil {

@@ -55,7 +55,7 @@ func newSmall(t *testing.T, nodes int, args ...string) *small {
 	if s.binary == "" {
 		s.binary = clustertest.Binary(t)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
 	s.ctx = ctx
 	data := t.TempDir()
@@ -77,7 +77,7 @@ func newSmall(t *testing.T, nodes int, args ...string) *small {
 	require.NoError(t, s.db.CreateKeyspace(ctx, "full", client.KeyspaceOptions{SplitAt: [][]byte{[]byte("key-00000100")}}))
 	s.ks = s.db.Keyspace("full")
 	for range 16 {
-		require.NoError(t, s.put())
+		s.mustPut()
 	}
 	return s
 }
@@ -89,9 +89,17 @@ func (s *small) await(what string, holds func() bool) {
 
 func value(key string) []byte { return bytes.Repeat([]byte(key+";"), chunk/(len(key)+1)) }
 
-// put writes the next key.
-func (s *small) put() error {
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+// put writes the next key. Whoever asks to see it fail is told soon.
+func (s *small) put() error { return s.putWithin(5 * time.Second) }
+
+// mustPut writes the next key, however long that takes.
+func (s *small) mustPut() {
+	s.t.Helper()
+	require.NoError(s.t, s.putWithin(time.Minute))
+}
+
+func (s *small) putWithin(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.ctx, d)
 	defer cancel()
 	s.next++
 	key := fmt.Sprintf("key-%08d", s.next)
@@ -145,7 +153,7 @@ func TestDiskNearlyFull(t *testing.T) {
 
 	var full *client.DiskFullError
 	for {
-		err := s.put()
+		err := s.putWithin(time.Minute)
 		if errors.As(err, &full) {
 			break
 		}
@@ -165,7 +173,7 @@ func TestDiskNearlyFull(t *testing.T) {
 		s.gone[key] = true
 	}
 	s.requireAll()
-	require.ErrorAs(t, s.put(), &full, "nothing was freed yet")
+	require.ErrorAs(t, s.putWithin(time.Minute), &full, "nothing was freed yet")
 
 	require.NoError(t, s.disk.SetCapacity(8<<30))
 	s.await("puts are taken again", func() bool { return s.put() == nil })
@@ -202,7 +210,7 @@ func (s *small) again() {
 	}
 	s.requireServes()
 	for range 16 {
-		require.NoError(s.t, s.put())
+		s.mustPut()
 	}
 	require.NoError(s.t, s.node.Kill())
 	lost, err := s.disk.Cut()

@@ -34,7 +34,7 @@ type refusal struct {
 // startRefused runs a start that has to fail soon.
 func startRefused(t *testing.T, args ...string) refusal {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	path := *locus
 	if path == "" {
@@ -100,7 +100,7 @@ func stoppedNode(t *testing.T) (*cluster.Cluster, *cluster.Node) {
 func requireKey(t *testing.T, c *cluster.Cluster, n *cluster.Node) {
 	t.Helper()
 	require.NoError(t, n.Start(t.Context()))
-	db, err := client.Open(t.Context(), client.Options{Addrs: c.Addrs(), Timeout: 30 * time.Second})
+	db, err := client.Open(t.Context(), client.Options{Addrs: c.Addrs(), Timeout: 2 * time.Minute})
 	require.NoError(t, err)
 	defer db.Close()
 	item, err := db.Keyspace("default").Get(t.Context(), []byte("k"))

@@ -105,13 +105,20 @@ func (s *shell) reach(ctx context.Context) error {
 	if s.patient {
 		return nil
 	}
+	return reach(ctx, s.addrs, (&net.Dialer{}).DialContext)
+}
+
+func reach(ctx context.Context, addrs []string, dial func(ctx context.Context, network, address string) (net.Conn, error)) error {
 	limited, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
-	for {
-		for _, address := range s.addrs {
-			conn, err := (&net.Dialer{}).DialContext(limited, "tcp", address)
+	for round := 0; ; round++ {
+		for _, address := range addrs {
+			conn, err := dial(limited, "tcp", address)
 			if err == nil {
 				return conn.Close()
+			}
+			if round > 0 && limited.Err() != nil {
+				break // all have refused before, and this says only that the time is up
 			}
 			if !errors.Is(err, syscall.ECONNREFUSED) {
 				return nil // the client says better what is wrong
@@ -122,7 +129,7 @@ func (s *shell) reach(ctx context.Context) error {
 			if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("no node runs at %s: connection refused", strings.Join(s.addrs, ", "))
+			return fmt.Errorf("no node runs at %s: connection refused", strings.Join(addrs, ", "))
 		case <-time.After(reachPause):
 		}
 	}

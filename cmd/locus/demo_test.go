@@ -67,7 +67,7 @@ func readUntil(t *testing.T, r *bufio.Reader, text string) string {
 func requireNothingLeft(t *testing.T, tmp string, pids []int) {
 	t.Helper()
 	for _, pid := range pids {
-		require.Eventually(t, func() bool { return !alive(pid) }, 5*time.Second, time.Millisecond, "process %d", pid)
+		require.Eventually(t, func() bool { return !alive(pid) }, time.Minute, time.Millisecond, "process %d", pid)
 	}
 	left, err := os.ReadDir(tmp)
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestDemoKilled(t *testing.T) {
 	pids := nodePIDs(t, readUntil(t, bufio.NewReader(p.out), "started in"))
 	require.NoError(t, p.Process.Kill())
 	for _, pid := range pids {
-		require.Eventually(t, func() bool { return !alive(pid) }, 10*time.Second, time.Millisecond, "process %d", pid)
+		require.Eventually(t, func() bool { return !alive(pid) }, time.Minute, time.Millisecond, "process %d", pid)
 	}
 	_ = p.Wait() // it was killed
 }
@@ -171,7 +171,7 @@ func TestDemoKept(t *testing.T) {
 		require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
 	}
 	for _, pid := range pids {
-		require.Eventually(t, func() bool { return !alive(pid) }, 20*time.Second, 5*time.Millisecond, "process %d", pid)
+		require.Eventually(t, func() bool { return !alive(pid) }, time.Minute, 5*time.Millisecond, "process %d", pid)
 	}
 	require.NoError(t, os.RemoveAll(m[2]))
 	requireNothingLeft(t, tmp, nil)

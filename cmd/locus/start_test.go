@@ -179,7 +179,7 @@ func findFormat(t *testing.T, dir string) formatFile {
 func TestJoinWaitsForItsCluster(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := spawn(t, nil, "start", "--insecure", "--listen", "127.0.0.1:0", "--data", dir, "--join", "127.0.0.1:1", "--log-level", "info")
-	require.Eventually(t, func() bool { _, err := os.Stat(dir); return err == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(dir); return err == nil }, time.Minute, time.Millisecond)
 	require.NoError(t, p.Process.Signal(os.Interrupt))
 	require.Equal(t, 1, p.ends(t))
 	require.True(t, strings.HasSuffix(p.err.String(), "interrupted\n"), p.err.String())

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -120,6 +124,52 @@ func TestNobodyThere(t *testing.T) {
 		args := append(strings.Fields(line), "--addr", "127.0.0.1:1", "--timeout", "200ms")
 		cli(t, nil, args...).fails(t, "127.0.0.1:1")
 	}
+}
+
+// TestReach: who refuses is told of, also when the time is up in the middle of another try; who is silent is not.
+func TestReach(t *testing.T) {
+	const none = "no node runs at a, b: connection refused"
+	for _, c := range []struct {
+		name  string
+		tries int    // that the time allows
+		slow  string // who is silent from then on, or from the begin
+		want  string
+	}{
+		{"the time is up while the first is asked again", 2, "", none},
+		{"while the second is", 3, "", none},
+		{"one is silent", 9, "b", ""},
+		{"the first is", 9, "a", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			late := timedOut{ctx}
+			tries := 0
+			err := reach(late, []string{"a", "b"}, func(ctx context.Context, _, address string) (net.Conn, error) {
+				if tries++; tries > c.tries || address == c.slow {
+					cancel()
+					<-ctx.Done()
+					return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+				}
+				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+			})
+			if c.want == "" {
+				require.NoError(t, err, "the client finds out")
+				return
+			}
+			require.EqualError(t, err, c.want)
+		})
+	}
+}
+
+// timedOut is a context that ends as if its deadline had passed.
+type timedOut struct{ context.Context }
+
+func (c timedOut) Err() error {
+	if c.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // TestNobodyThereIsToldSoon: a node that was never started is no reason to wait for half a minute.

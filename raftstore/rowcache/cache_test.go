@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -197,6 +198,7 @@ func TestReadersAndApplier(t *testing.T) {
 		}
 		visible atomic.Uint64
 		done    atomic.Bool
+		asked   sync.WaitGroup // readers whose first question is answered
 		wg      sync.WaitGroup
 	)
 	key := func(k int) []byte { return []byte{'k', byte(k)} }
@@ -217,13 +219,21 @@ func TestReadersAndApplier(t *testing.T) {
 		}
 		return 0
 	}
-	for reader := range 3 {
+	const readers = 3
+	asked.Add(readers)
+	for reader := range readers {
 		wg.Go(func() {
 			for i := 0; !done.Load(); i++ {
 				k := (i*7 + reader) % keys
 				at := ids.Seq(visible.Load())
 				row, ok := c.Get(key(k), 1, at)
 				version := newest(k, at)
+				if i == 0 { // however they are scheduled, a write overtakes this
+					asked.Done()
+					for ids.Seq(visible.Load()) == at && !done.Load() {
+						runtime.Gosched()
+					}
+				}
 				if want := value(version); ok && (row.Found != want.Found || string(row.Value) != string(want.Value)) {
 					t.Errorf("key %d at %d: %+v, newest is %d", k, at, row, version)
 					done.Store(true)
@@ -238,6 +248,7 @@ func TestReadersAndApplier(t *testing.T) {
 			}
 		})
 	}
+	asked.Wait()
 	for seq := ids.Seq(1); seq <= ids.Seq(writes) && !done.Load(); seq++ {
 		k := int(seq*seq%251) % keys
 		h := &history[k]
@@ -248,6 +259,11 @@ func TestReadersAndApplier(t *testing.T) {
 		visible.Store(uint64(seq))
 		if seq%16 == 0 {
 			runtime.Gosched()
+		}
+	}
+	for limit := time.Now().Add(time.Minute); !done.Load() && time.Now().Before(limit); runtime.Gosched() {
+		if st := c.Stats(); st.Hits > 0 && st.Evictions > 0 { // the readers may have slept until now
+			break
 		}
 	}
 	done.Store(true)

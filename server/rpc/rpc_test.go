@@ -51,7 +51,7 @@ func start(t *testing.T) string {
 
 func TestGuard(t *testing.T) {
 	address := start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for _, c := range []struct {
 		name    string

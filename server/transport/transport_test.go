@@ -92,7 +92,7 @@ func serve(t *testing.T, address, cluster string, self ids.StoreID, store Store)
 		var err error
 		l, err = net.Listen("tcp", address)
 		return err == nil
-	}, 5*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	n := &testNode{
 		receiver: &Receiver{ClusterID: cluster, Self: self, Clock: clock(), Store: store, Logger: slog.New(slog.DiscardHandler)},
 		server:   grpc.NewServer(), address: l.Addr().String(),
@@ -148,7 +148,7 @@ func message(n uint64, size int) *locuspb.RaftEnvelope {
 
 func waitFor(t *testing.T, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 10*time.Second, time.Millisecond)
+	require.Eventually(t, f, time.Minute, time.Millisecond)
 }
 
 func TestOrder(t *testing.T) {
