@@ -161,7 +161,7 @@ var failedSeed = regexp.MustCompile(`seed (\d+) failed`)
 
 func (m *mutation) find(t *testing.T) {
 	binary := m.build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Minute)
 	defer cancel()
 	began := time.Now()
 	run := exec.CommandContext(ctx, binary, "-test.run=^TestSimulation$", "-sim.seeds", strconv.Itoa(m.seeds), "-sim.parallel", "1")
