@@ -126,6 +126,9 @@ type TimestampUnavailableError struct {
 	Timestamp hlc.Timestamp
 	Oldest    hlc.Timestamp
 	Reason    string
+	// Elsewhere: the replica that says so can't be read as far back as the cluster keeps timestamps; another replica
+	// of the range may show this one (Refusals).
+	Elsewhere bool
 }
 
 func (e *TimestampUnavailableError) Error() string {

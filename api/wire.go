@@ -120,7 +120,7 @@ func dataError(err error) *locuspb.Error {
 	case *TimestampUnavailableError:
 		return &locuspb.Error{
 			Code: uint32(CodeTimestampUnavailable), Message: e.Reason, Timestamp: uint64(e.Oldest),
-			OtherTimestamp: uint64(e.Timestamp),
+			OtherTimestamp: uint64(e.Timestamp), Elsewhere: e.Elsewhere,
 		}
 	case *FunctionError:
 		return &locuspb.Error{
@@ -272,7 +272,7 @@ func fromProto(m *locuspb.Error, causes int) error {
 		return &OverloadedError{What: m.What, RetryAfter: wait(m.RetryAfterMs)}
 	case CodeTimestampUnavailable:
 		return &TimestampUnavailableError{
-			Timestamp: hlc.Timestamp(m.OtherTimestamp), Oldest: hlc.Timestamp(m.Timestamp), Reason: m.Message,
+			Timestamp: hlc.Timestamp(m.OtherTimestamp), Oldest: hlc.Timestamp(m.Timestamp), Reason: m.Message, Elsewhere: m.Elsewhere,
 		}
 	case CodeSpanUnavailable:
 		return &SpanUnavailableError{Span: SpanFromProto(m.Span), Cause: cause()}

@@ -64,6 +64,7 @@ var wire = []struct {
 	{9, &ConditionError{Key: []byte("k")}, codes.FailedPrecondition},
 	{10, &OverloadedError{What: "the sequencer of r7", RetryAfter: 250 * time.Millisecond}, codes.ResourceExhausted},
 	{11, &TimestampUnavailableError{Timestamp: 5, Oldest: math.MaxUint64, Reason: "collected"}, codes.OutOfRange},
+	{11, &TimestampUnavailableError{Timestamp: 5, Oldest: 8, Reason: "not kept here", Elsewhere: true}, codes.OutOfRange},
 	{12, &SpanUnavailableError{
 		Span: keys.Span{Start: []byte("a"), End: []byte("b")}, Cause: &UnavailableError{Reason: "no quorum"},
 	}, codes.Unavailable},

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/topology"
@@ -43,6 +44,25 @@ func (d *Driver) Status() (s *locuspb.StatusResponse, err error) {
 	return s, err
 }
 
+// Held tells how many timestamps are held (rule C9), and the oldest of them; 0: none is.
+func (d *Driver) Held() (n int, oldest hlc.Timestamp) {
+	d.step(func(c *core) {
+		if c.ready() == nil {
+			n, oldest = c.held()
+		}
+	})
+	return n, oldest
+}
+
+func (d *core) held() (n int, oldest hlc.Timestamp) {
+	for _, h := range d.cat.holds {
+		if t := hlc.Timestamp(h.Timestamp); oldest == 0 || t < oldest {
+			oldest = t
+		}
+	}
+	return len(d.cat.holds), oldest
+}
+
 func (d *core) status() *locuspb.StatusResponse {
 	d.cl.judge(d.o.Now(), d.since, &d.o)
 	t := d.cl.tile()
@@ -56,12 +76,8 @@ func (d *core) status() *locuspb.StatusResponse {
 		Keyspaces:      uint64(len(d.cat.spaces)),
 		WantedReplicas: uint64(min(d.o.Limits.Replicas, len(d.cl.nodes)-d.cl.countNodes(Dead))),
 	}
-	s.Holds = uint64(len(d.cat.holds))
-	for _, h := range d.cat.holds {
-		if s.OldestHold == 0 || h.Timestamp < s.OldestHold {
-			s.OldestHold = h.Timestamp
-		}
-	}
+	holds, oldest := d.held()
+	s.Holds, s.OldestHold = uint64(holds), uint64(oldest)
 	for _, id := range d.cl.storeIDs() {
 		n := d.cl.nodes[id]
 		if n.state == Dead {

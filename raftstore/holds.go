@@ -165,14 +165,23 @@ func (h *holds) oldestPromise(now hlc.Timestamp) hlc.Timestamp {
 
 // oldestHeld is the oldest timestamp that is held at a time; 0: none is.
 func (h *holds) oldestHeld(now hlc.Timestamp) (oldest hlc.Timestamp) {
+	_, oldest = h.promises(now)
+	return oldest
+}
+
+// promises are how many timestamps are held at a time, as far as the store was told, and the oldest of them; 0: none is.
+func (h *holds) promises(now hlc.Timestamp) (n int, oldest hlc.Timestamp) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.promised {
-		if now < p.Deadline && (oldest == 0 || p.Timestamp < oldest) {
+		if now >= p.Deadline {
+			continue
+		}
+		if n++; oldest == 0 || p.Timestamp < oldest {
 			oldest = p.Timestamp
 		}
 	}
-	return oldest
+	return n, oldest
 }
 
 func (h *holds) oldestPromiseLocked(now hlc.Timestamp) (oldest hlc.Timestamp) {

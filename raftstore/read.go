@@ -69,7 +69,7 @@ func (r *Replica) takeLocked(bounds uint64, ts hlc.Timestamp) (*reading, error) 
 		return v, nil
 	}
 	if !ok || !r.store.holds.acquireOld(seq) {
-		return nil, &api.TimestampUnavailableError{Timestamp: ts, Oldest: r.oldestReadable(), Reason: "it is older than what this replica keeps"}
+		return nil, r.tooOld(ts)
 	}
 	v.seq, v.at = seq, ts
 	return v, nil
@@ -93,6 +93,15 @@ func (r *Replica) servable(s *replicaState, bounds uint64) error {
 // oldestReadable is about the oldest timestamp that works here: the start of the retention window, or the oldest that is held.
 func (r *Replica) oldestReadable() hlc.Timestamp {
 	return max(r.history.oldest(), r.store.oldestKept())
+}
+
+// tooOld refuses a timestamp. Where this replica can't be read as far back as the window and the holds say, be it that it came
+// by a snapshot or that its store heard too late of a hold, another may be.
+func (r *Replica) tooOld(ts hlc.Timestamp) error {
+	oldest := r.oldestReadable() // before oldestWanted, which rises with time
+	return &api.TimestampUnavailableError{
+		Timestamp: ts, Oldest: oldest, Reason: "it is older than what this replica keeps", Elsewhere: oldest > r.store.oldestWanted(),
+	}
 }
 
 // read serves a get or a scan at the consistency it asks for.

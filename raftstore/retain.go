@@ -1,6 +1,10 @@
 package raftstore
 
-import "github.com/locuskv/locus/internal/hlc"
+import (
+	"time"
+
+	"github.com/locuskv/locus/internal/hlc"
+)
 
 // Hold is a timestamp that the cluster keeps readable beyond the retention window, until a deadline (rule C9).
 //
@@ -25,6 +29,17 @@ func (s *Store) Retain(holds []Hold) (from hlc.Timestamp) {
 		return 0
 	}
 	return start.Add(s.clock.MaxOffset())
+}
+
+// Held tells how many timestamps the store keeps beyond the retention window, and how old the oldest of them is. Of those
+// that are held as long it knows the oldest only, so there may be more in the cluster.
+func (s *Store) Held() (n int, age time.Duration) {
+	now := s.clock.Wall()
+	n, oldest := s.holds.promises(now)
+	if n == 0 {
+		return 0, 0
+	}
+	return n, max(0, now.Sub(oldest))
 }
 
 // oldestKept is the start of the retention window, or the oldest timestamp that is held and kept here, if that is older.

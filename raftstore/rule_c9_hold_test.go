@@ -65,12 +65,18 @@ func TestC9AHeldTimestampStays(t *testing.T) {
 		t.Fatal("a young timestamp is not vouched for")
 	}
 	c.write(30)
+	if n, age := c.n.Held(); n != 1 || age != c.n.clock.Wall().Sub(c.at[12]) || age <= 0 {
+		t.Fatalf("%d timestamps are said to be held, the oldest for %s", n, age)
+	}
 	c.shows("held", 12)
 	c.shows("younger than the held one", 13)
 	if oldest := c.refuses("older than the held one", 5); oldest != c.at[12] {
 		t.Fatalf("the oldest that works is said to be %s, not the held %s", oldest, c.at[12])
 	}
 	c.write(30)
+	if n, age := c.n.Held(); n != 0 || age != 0 {
+		t.Fatalf("%d timestamps are said to be held after the deadline, the oldest for %s", n, age)
+	}
 	if oldest := c.refuses("after the deadline", 12); c.do(c.n, testRange, getAt("x", oldest)).err() != nil {
 		t.Fatalf("the oldest that works, %s, does not", oldest)
 	}

@@ -241,8 +241,8 @@ func TestC6AReplicaFromASnapshotKnowsItsBeginning(t *testing.T) {
 	c.tick(3)
 	p := c.do(c.node(3), testRange, getAt("x", at[1]))
 	e := want[*api.TimestampUnavailableError](t, "below the snapshot", p.err())
-	if e.Oldest <= at[1] || e.Oldest > last {
-		t.Fatalf("the oldest is said to be %s", e.Oldest)
+	if e.Oldest <= at[1] || e.Oldest > last || !e.Elsewhere {
+		t.Fatalf("the oldest is said to be %s, elsewhere %v", e.Oldest, e.Elsewhere)
 	}
 	if q := c.do(c.node(3), testRange, getAt("x", e.Oldest)); q.err() != nil || q.value() != "3" {
 		t.Fatalf("the oldest that works: %q, %v", q.value(), q.err())
@@ -387,6 +387,9 @@ func TestC8TheRetentionWindow(t *testing.T) {
 	old := c.do(n, testRange, getAt("x", at[2]))
 	c.healthy()
 	e := want[*api.TimestampUnavailableError](t, "below the window", old.err())
+	if e.Elsewhere {
+		t.Fatal("what lies below the window is no replica's own affair")
+	}
 	if p := c.do(n, testRange, getAt("x", e.Oldest)); p.err() != nil {
 		t.Fatalf("the oldest that works does not: %v", p.err())
 	}

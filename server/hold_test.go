@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,11 @@ func TestHeldSnapshot(t *testing.T) {
 	held, err := db.Snapshot(ctx, client.Hold(time.Minute))
 	require.NoError(t, err)
 	eventually(t, "the hold is in the status", func() bool { return c.status(probe).Holds == 1 })
+	stores, drivers, age := c.holdMetrics()
+	require.Equal(t, 3, stores)
+	require.Equal(t, 1, drivers)
+	require.Greater(t, age, 0.0)
+	require.Less(t, age, 60.0)
 
 	refused(free)
 	var home *Node
@@ -118,4 +124,28 @@ func TestHeldSnapshot(t *testing.T) {
 	require.NoError(t, held.Close())
 	require.Greater(t, refused(held), held.Timestamp())
 	require.Zero(t, c.status(probe).Holds)
+	stores, drivers, age = c.holdMetrics()
+	require.Zero(t, stores+drivers)
+	require.Zero(t, age)
+}
+
+// holdMetrics sums up what the nodes' metrics say of holds; the age is the highest.
+func (c *testCluster) holdMetrics() (stores, drivers int, age float64) {
+	for _, n := range c.nodes() {
+		_, body := fetch(c.t, n, "/metrics")
+		value := func(name string) (v float64) {
+			_, rest, found := strings.Cut(body, "\n"+name+" ")
+			require.True(c.t, found, name)
+			_, err := fmt.Sscan(rest, &v)
+			require.NoError(c.t, err)
+			return v
+		}
+		held, known := value("locus_holds"), value("locus_driver_holds")
+		stores, drivers = stores+int(held), drivers+int(known)
+		ofStore, ofDriver := value("locus_oldest_hold_age_seconds"), value("locus_driver_oldest_hold_age_seconds")
+		require.Equal(c.t, held > 0, ofStore > 0)
+		require.Equal(c.t, known > 0, ofDriver > 0)
+		age = max(age, ofStore, ofDriver)
+	}
+	return stores, drivers, age
 }

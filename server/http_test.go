@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func fetch(t *testing.T, n *Node, path string) (int, string) {
+func fetch(t testing.TB, n *Node, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get("http://" + n.HTTPAddr() + path)
 	require.NoError(t, err)

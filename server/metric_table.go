@@ -1,8 +1,12 @@
 package server
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/placement"
 	"github.com/locuskv/locus/raftstore"
 	"github.com/locuskv/locus/server/transport"
 )
@@ -23,6 +27,23 @@ type sample struct {
 	engineBytes   int64
 	logBytes      int64
 	ready, driver bool
+	// held is what this store keeps beyond the retention window, driverHeld what the driver knows of, if it is here.
+	held, driverHeld heldStats
+}
+
+// heldStats are timestamps that are held.
+type heldStats struct {
+	count int
+	age   time.Duration // of the oldest
+}
+
+// heldBy asks the driver.
+func heldBy(d *placement.Driver, now hlc.Timestamp) (h heldStats) {
+	count, oldest := d.Held()
+	if count > 0 {
+		h = heldStats{count, max(0, now.Sub(oldest))}
+	}
+	return h
 }
 
 func takeSample(n *Node) *sample {
@@ -40,8 +61,10 @@ func takeSample(n *Node) *sample {
 			s.leaderless++
 		}
 	}
-	_, err := n.office.driver()
-	s.driver = err == nil
+	s.held.count, s.held.age = n.store.Held()
+	if d, err := n.office.driver(); err == nil {
+		s.driver, s.driverHeld = true, heldBy(d, n.clock.Wall())
+	}
 	return s
 }
 
@@ -101,9 +124,13 @@ var metricTable = []struct {
 	{"locus_disk_min_free_bytes", "Bytes that must stay free (see --min-free-bytes).", gauge, func(s *sample) float64 { return float64(s.disk.limit) }},
 	{"locus_disk_nearly_full", "1 if fewer bytes are free than must be: ranges with a replica here take no puts.", gauge, func(s *sample) float64 { return flag(s.disk.full) }},
 	{"locus_disk_full_refusals_total", "Puts and calls refused here because a disk is nearly full, this store's or another replica's.", counter, func(s *sample) float64 { return float64(s.diskRefusals) }},
+	{"locus_holds", "Timestamps that this store keeps readable beyond the retention window; of those held as long only the oldest counts.", gauge, func(s *sample) float64 { return float64(s.held.count) }},
+	{"locus_oldest_hold_age_seconds", "Age of the oldest timestamp that this store keeps beyond the retention window: what was overwritten since takes room; 0: none.", gauge, func(s *sample) float64 { return s.held.age.Seconds() }},
 	{"locus_log_bytes", "Bytes of the Raft log's segments.", gauge, func(s *sample) float64 { return float64(s.logBytes) }},
 	{"locus_ready", "1 if the node takes part in its cluster (see /readyz).", gauge, func(s *sample) float64 { return flag(s.ready) }},
 	{"locus_driver", "1 if the placement driver runs here.", gauge, func(s *sample) float64 { return flag(s.driver) }},
+	{"locus_driver_holds", "Timestamps that are held in the whole cluster, if the placement driver runs here.", gauge, func(s *sample) float64 { return float64(s.driverHeld.count) }},
+	{"locus_driver_oldest_hold_age_seconds", "Age of the oldest timestamp that is held, if the placement driver runs here; 0: none.", gauge, func(s *sample) float64 { return s.driverHeld.age.Seconds() }},
 
 	{"locus_transport_envelopes_sent_total", "Raft messages sent to other stores.", counter, func(s *sample) float64 { return float64(s.transport.Sent) }},
 	{"locus_transport_envelopes_dropped_total", "Raft messages dropped: the queue was full or the peer not reachable.", counter, func(s *sample) float64 { return float64(s.transport.Dropped) }},

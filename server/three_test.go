@@ -20,28 +20,32 @@ import (
 
 // testCluster is three nodes in one process.
 type testCluster struct {
-	t  testing.TB
-	mu sync.Mutex
-	by map[string]*Node // by data directory
+	t    testing.TB
+	base string // of the data directories
+	mu   sync.Mutex
+	by   map[string]*Node // by data directory
 }
 
 func startCluster(t testing.TB, size int, change ...func(*Options)) *testCluster {
-	c := &testCluster{t: t, by: map[string]*Node{}}
-	base := t.TempDir()
-	var join []string
-	for i := range size {
-		dir := filepath.Join(base, fmt.Sprint("n", i+1))
-		o := testOptions(t, dir, join...)
+	c := &testCluster{t: t, base: t.TempDir(), by: map[string]*Node{}}
+	c.grow(size, change...)
+	return c
+}
+
+// grow adds nodes, which join those that are there.
+func (c *testCluster) grow(by int, change ...func(*Options)) {
+	for range by {
+		var join []string
+		for _, n := range c.nodes() {
+			join = append(join, n.Addr())
+		}
+		dir := filepath.Join(c.base, fmt.Sprint("n", len(join)+1))
+		o := testOptions(c.t, dir, join...)
 		for _, f := range change {
 			f(&o)
 		}
-		n := startNode(t, o)
-		c.set(dir, n)
-		if i == 0 {
-			join = []string{n.Addr()}
-		}
+		c.set(dir, startNode(c.t, o))
 	}
-	return c
 }
 
 func (c *testCluster) set(dir string, n *Node) {

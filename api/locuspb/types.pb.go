@@ -657,6 +657,7 @@ type Error struct {
 	Cause            *Error                 `protobuf:"bytes,18,opt,name=cause,proto3" json:"cause,omitempty"`                                               // Ambiguous, SpanUnavailable
 	OtherTimestamp   uint64                 `protobuf:"varint,19,opt,name=other_timestamp,json=otherTimestamp,proto3" json:"other_timestamp,omitempty"`      // TimestampUnavailable: the one asked for; ClockOffset: the local clock
 	Canceled         bool                   `protobuf:"varint,20,opt,name=canceled,proto3" json:"canceled,omitempty"`                                        // Deadline: the caller gave up, no time ran out
+	Elsewhere        bool                   `protobuf:"varint,21,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`                                      // TimestampUnavailable: another replica of the range may show it
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -831,6 +832,13 @@ func (x *Error) GetCanceled() bool {
 	return false
 }
 
+func (x *Error) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return false
+}
+
 var File_locus_v1_types_proto protoreflect.FileDescriptor
 
 const file_locus_v1_types_proto_rawDesc = "" +
@@ -894,7 +902,7 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"nearlyFull\x12\x1a\n" +
 	"\brequests\x18\x10 \x01(\x04R\brequests\x12\x1b\n" +
 	"\tclock_off\x18\x11 \x01(\bR\bclockOff\x12&\n" +
-	"\x0fclock_offset_us\x18\x12 \x01(\x03R\rclockOffsetUs\"\xc9\x04\n" +
+	"\x0fclock_offset_us\x18\x12 \x01(\x03R\rclockOffsetUs\"\xe7\x04\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
@@ -916,7 +924,8 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x03key\x18\x11 \x01(\fR\x03key\x12%\n" +
 	"\x05cause\x18\x12 \x01(\v2\x0f.locus.v1.ErrorR\x05cause\x12'\n" +
 	"\x0fother_timestamp\x18\x13 \x01(\x04R\x0eotherTimestamp\x12\x1a\n" +
-	"\bcanceled\x18\x14 \x01(\bR\bcanceledB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
+	"\bcanceled\x18\x14 \x01(\bR\bcanceled\x12\x1c\n" +
+	"\telsewhere\x18\x15 \x01(\bR\telsewhereB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
 	file_locus_v1_types_proto_rawDescOnce sync.Once

@@ -25,8 +25,9 @@ func (s *shell) benchLoad() *cobra.Command {
 		Use: "load", Short: "Write the keys that \"bench run\" works on",
 		Long: `Write the keys that "bench run" works on: --keys of them, with random values.
 
-With --ranges, the keyspace is made if it is missing, in so many ranges with as many keys each, and its
-leaseholders are spread over the nodes. Without it, the keyspace has to exist.`,
+With --ranges, the keyspace is made if it is missing, in so many ranges with as many keys each, and loading
+begins when its leaseholders are spread over the nodes. That is the cluster's own business and takes about two minutes
+for 1,000 ranges; after ten minutes without rest it is an error. Without --ranges, the keyspace has to exist.`,
 		Example: "  locus bench load --keys 100000\n  locus bench load -k bench --ranges 12 --keys 1000000\n" +
 			"  locus bench load --target etcd --addr 127.0.0.1:2379",
 		Args: exactly(0),
@@ -79,9 +80,9 @@ func (s *shell) loadLocus(ctx context.Context, db *client.DB, o loadgen.Options,
 }
 
 func (s *shell) prepareKeyspace(ctx context.Context, db *client.DB, ranges int) error {
-	ctx, cancel := s.limited(ctx)
-	defer cancel()
-	return locusload.Prepare(ctx, db, s.keyspace, ranges)
+	step := s.progress().Step("spreading leaseholders", int64(ranges), progress.Things)
+	defer step.Done()
+	return locusload.Prepare(ctx, db, s.keyspace, ranges, func(placed int) { step.Set(int64(placed)) })
 }
 
 func (s *shell) printLoaded(l loadgen.Loaded, where string) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/client"
 	"github.com/locuskv/locus/examples/flights"
 )
 
@@ -148,6 +149,16 @@ func TestStatusAndNodes(t *testing.T) {
 	nodes := cli(t, env, "node", "list").out
 	require.Contains(t, nodes, env["LOCUS_ADDR"])
 	require.Contains(t, nodes, "up")
+
+	require.NotContains(t, a.out, "holds")
+	db, err := client.Open(t.Context(), client.Options{Addrs: []string{env["LOCUS_ADDR"]}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	held, err := db.Snapshot(t.Context(), client.Hold(time.Minute))
+	require.NoError(t, err)
+	require.Contains(t, cli(t, env, "status").out, "\nholds      1, the oldest at "+held.Timestamp().String())
+	require.NoError(t, held.Close())
+	require.NotContains(t, cli(t, env, "status").out, "holds")
 }
 
 func TestFunctions(t *testing.T) {

@@ -288,7 +288,8 @@ func (c *Core) leaveStore(o *op) {
 	}
 }
 
-// deadlineError names what the operation waited for when its time was over; it wraps the last error.
+// deadlineError names what the operation waited for when its time was over; it wraps the last error, and what replicas said
+// that can't show the timestamp: another one, which did not answer, might.
 func deadlineError(o *op) error {
 	reason := "no answer yet"
 	switch o.phase {
@@ -299,6 +300,10 @@ func deadlineError(o *op) error {
 	}
 	if o.lastErr == nil {
 		return &api.DeadlineError{Reason: reason}
+	}
+	if o.refusals.Any() {
+		return fmt.Errorf("%w; not all replicas could be asked: %w; of the others: %w",
+			&api.DeadlineError{Reason: "the operation's time is over"}, o.lastErr, o.refusals.Err())
 	}
 	return fmt.Errorf("%w; the last error was: %w", &api.DeadlineError{Reason: "the operation's time is over"}, o.lastErr)
 }

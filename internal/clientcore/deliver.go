@@ -190,7 +190,7 @@ func (c *Core) answer(m *locuspb.Response) {
 // confirm takes note that the current attempt's store serves the range.
 func (c *Core) confirm(o *op) {
 	o.store.failures, o.store.downUntil = 0, 0
-	if r := o.route; r != nil && r.leaseholder == 0 && !o.stale {
+	if r := o.route; r != nil && r.leaseholder == 0 && !o.stale && !o.refusals.Any() {
 		r.leaseholder = o.store.id
 	}
 }
@@ -244,12 +244,7 @@ func (c *Core) refusal(o *op, m *locuspb.Error, current bool) {
 			c.again(o, m, 0)
 		}
 	case api.CodeTimestampUnavailable:
-		if o.stale && !o.pinned && current {
-			o.pinned = true
-			c.dispatch(o)
-			return
-		}
-		c.refused(o, m)
+		c.tooOld(o, m, current)
 	case api.CodeConditionFailed, api.CodeFunction, api.CodeFuelExhausted, api.CodeNotOneGroup,
 		api.CodeSessionExpired, api.CodeResultNotKept:
 		// The sequencer's own answers, given after it looked the number up: they are about the command,
@@ -262,6 +257,25 @@ func (c *Core) refusal(o *op, m *locuspb.Error, current bool) {
 	default:
 		// Internal errors, and codes that only a newer release knows: nothing is certain.
 		c.end(o, api.FromProto(m))
+	}
+}
+
+// tooOld takes a replica's refusal of a timestamp. One that has less of the past than the cluster keeps leaves the read to
+// the others; a stale read goes to the leaseholder, which reads at a newer timestamp.
+func (c *Core) tooOld(o *op, m *locuspb.Error, current bool) {
+	var e *api.TimestampUnavailableError
+	errors.As(api.FromProto(m), &e)
+	switch {
+	case !current:
+	case e.Elsewhere:
+		o.refusals.Add(o.store.id, e)
+		c.dispatch(o)
+	case o.stale && !o.pinned:
+		o.pinned = true
+		c.dispatch(o)
+	default:
+		o.refusals.Add(o.store.id, e)
+		c.end(o, o.refusals.Err())
 	}
 }
 

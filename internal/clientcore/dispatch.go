@@ -43,6 +43,10 @@ func (c *Core) dispatch(o *op) {
 		return
 	}
 	s := c.chooseStore(o, r)
+	if s == nil {
+		c.end(o, o.refusals.Err())
+		return
+	}
 	o.rangeID, o.bounds = r.desc.ID, r.desc.Epoch.Bounds
 	o.route, o.covered, o.term = r, r.desc.Span, 0
 	if r.leaseholder != 0 {
@@ -167,8 +171,12 @@ func (c *Core) dispatchAnywhere(o *op) {
 }
 
 // chooseStore is where a request for a range goes: to its leaseholder, unless that is unknown or its
-// connection just failed, and else to one replica after another. Stale reads go to any replica.
+// connection just failed, and else to one replica after another. Stale reads go to any replica. Where replicas have refused
+// a timestamp, the others are asked in turn; nil if none is left.
 func (c *Core) chooseStore(o *op, r *route) *store {
+	if o.refusals.Any() {
+		return c.chooseLeft(o, r)
+	}
 	if o.stale && !o.pinned {
 		if s := pick(c.o.Policy, c.o.Rand, c.replicas(r)); s != nil {
 			return s
@@ -196,6 +204,18 @@ func (c *Core) chooseStore(o *op, r *route) *store {
 		}
 	}
 	return fallback
+}
+
+// chooseLeft is the next of those that have not refused, one whose connection just failed last; nil if there is none.
+func (c *Core) chooseLeft(o *op, r *route) (s *store) {
+	left := o.refusals.Left(r.desc)
+	for i := range left {
+		x := c.store(left[(int(o.attempt)+i)%len(left)])
+		if s == nil || s.downUntil > c.now && x.downUntil < s.downUntil {
+			s = x
+		}
+	}
+	return s
 }
 
 // replicas lists the stores of a range's replicas that are not known to be down.

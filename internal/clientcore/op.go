@@ -3,6 +3,7 @@ package clientcore
 import (
 	"time"
 
+	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
@@ -117,9 +118,10 @@ type op struct {
 	maybe    bool // some attempt may have taken effect
 	redirect uint8
 	backoffs uint8
-	timeouts uint8 // attempts that got no answer in time
-	patient  bool  // told to wait: better routes do not wake it
-	misses   uint8 // routing mistakes in a row that brought no better route
+	timeouts uint8        // attempts that got no answer in time
+	patient  bool         // told to wait: better routes do not wake it
+	misses   uint8        // routing mistakes in a row that brought no better route
+	refusals api.Refusals // of replicas that can't be read as far back; the others are asked
 	lastErr  error
 
 	// Fresh: the parent waits for children, whose span is the part they answer for.

@@ -134,6 +134,11 @@ func (s *story) submit(d *datadriven.TestData) {
 			Consistency: &locuspb.Consistency{Level: locuspb.ConsistencyLevel_EVENTUAL},
 			Op:          &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: storyKey(key)}},
 		}
+	case "snapshot-get":
+		op.Request = &locuspb.Request{
+			Consistency: &locuspb.Consistency{Level: locuspb.ConsistencyLevel_SNAPSHOT, Timestamp: 3},
+			Op:          &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: storyKey(key)}},
+		}
 	case "scan":
 		op.Request = &locuspb.Request{Op: &locuspb.Request_Scan{Scan: &locuspb.ScanRequest{
 			Span: &locuspb.Span{Start: span.Start, End: span.End},
@@ -167,9 +172,9 @@ func (s *story) answer(d *datadriven.TestData) {
 	req := s.request(d)
 	resp := &locuspb.Response{Id: req.Id}
 	frame := &locuspb.BatchResponse{Responses: []*locuspb.Response{resp}}
-	var ts, leader uint64
+	var ts, leader, oldest uint64
 	var name string
-	for arg, v := range map[string]*uint64{"ts": &ts, "leader": &leader, "clock": &frame.Clock} {
+	for arg, v := range map[string]*uint64{"ts": &ts, "leader": &leader, "oldest": &oldest, "clock": &frame.Clock} {
 		if d.HasArg(arg) {
 			d.ScanArgs(s.t, arg, v)
 		}
@@ -203,6 +208,7 @@ func (s *story) answer(d *datadriven.TestData) {
 		"internal":        &api.InternalError{Reason: "disk"},
 		"condition":       &api.ConditionError{Key: []byte("k")},
 		"too-old":         &api.TimestampUnavailableError{Timestamp: 3, Oldest: 7, Reason: "not here"},
+		"too-young":       &api.TimestampUnavailableError{Timestamp: 3, Oldest: hlc.Timestamp(oldest), Reason: "not here", Elsewhere: true},
 	}[name])
 	require.NotNil(s.t, resp.Error, name)
 	for _, line := range strings.Split(d.Input, "\n") {

@@ -2,7 +2,8 @@
 //
 //	span ─▶ timestamp: the caller's, or fresh: the highest clock of the span's leaseholders and the token
 //	     ─▶ segments: the span, tiled by the cluster map, in key order
-//	     ─▶ RunRange on each segment's leaseholder, a bounded number at a time
+//	     ─▶ RunRange on each segment's leaseholder, a bounded number at a time; on another replica, if the leaseholder's
+//	        does not reach back to the timestamp
 //	     ─▶ accumulators merged in key order, as soon as all before them are there
 //	     ─▶ progress now and then; in the end the result
 //

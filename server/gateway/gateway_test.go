@@ -36,6 +36,10 @@ type fake struct {
 	runs      int
 	asked     []int // sizes of Do's rounds
 	fail      error // of the function
+	// begins is when the replicas of a store begin; with any of these, followers answer too.
+	begins map[ids.StoreID]hlc.Timestamp
+	kept   hlc.Timestamp       // by the cluster
+	lags   map[ids.StoreID]int // so many times a store has not applied enough yet
 }
 
 const prefix = "\x00\x00\x00\x01"
@@ -95,6 +99,10 @@ func (f *fake) check(store ids.StoreID, id, bounds uint64) error {
 		return &api.RetryError{Reason: "connection refused"}
 	case !ok:
 		return &api.RangeNotFoundError{Range: ids.RangeID(id)}
+	case f.begins != nil && f.lags[store] > 0:
+		f.lags[store]--
+		return &api.NotLeaseholderError{Range: r.Descriptor.ID, Leaseholder: r.Leaseholder, Routes: []api.Route{r}}
+	case f.begins != nil:
 	case r.Leaseholder != store:
 		return &api.NotLeaseholderError{Range: r.Descriptor.ID, Leaseholder: r.Leaseholder, Routes: []api.Route{r}}
 	case r.Descriptor.Epoch.Bounds != bounds:
@@ -137,6 +145,11 @@ func (f *fake) RunRange(ctx context.Context, store ids.StoreID, req *locuspb.Run
 			return nil, err
 		}
 		return &locuspb.RunRangeResponse{Error: api.ToProto(err)}, nil
+	}
+	if at, begins := hlc.Timestamp(req.Timestamp), f.begins[store]; at < begins {
+		return &locuspb.RunRangeResponse{Error: api.ToProto(&api.TimestampUnavailableError{
+			Timestamp: at, Oldest: begins, Reason: "younger", Elsewhere: f.kept < begins,
+		})}, nil
 	}
 	if f.fail != nil {
 		return &locuspb.RunRangeResponse{Error: api.ToProto(f.fail)}, nil
@@ -200,6 +213,36 @@ func TestRun(t *testing.T) {
 	require.Equal(t, uint64(3), last.Progress.RangesTotal)
 	require.Equal(t, uint64(len(everything)), last.Progress.Records)
 	require.Equal(t, 3, f.runs)
+}
+
+// Rule C6: where a leaseholder came by a snapshot that is younger than the timestamp, another replica runs the function.
+func TestYoungLeaseholder(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		begins map[ids.StoreID]hlc.Timestamp
+		kept   hlc.Timestamp
+		lags   map[ids.StoreID]int
+		runs   int
+		oldest hlc.Timestamp // 0: it is answered
+	}{
+		{name: "a follower is older", begins: map[ids.StoreID]hlc.Timestamp{1: 60, 2: 50, 3: 10}, runs: 6},
+		{name: "it lags", begins: map[ids.StoreID]hlc.Timestamp{1: 60, 2: 50, 3: 10}, lags: map[ids.StoreID]int{3: 3}, runs: 9},
+		{name: "none is", begins: map[ids.StoreID]hlc.Timestamp{1: 60, 2: 44, 3: 50}, runs: 3, oldest: 44},
+		{name: "one has all that is kept", begins: map[ids.StoreID]hlc.Timestamp{1: 60, 2: 45, 3: 43}, kept: 45, runs: 2, oldest: 45},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFake(kroute(1, "", "g", 1, 1), kroute(2, "g", "", 1, 1))
+			f.begins, f.kept, f.lags = tc.begins, tc.kept, tc.lags
+			got, _, err := runAll(t, f, Options{Parallel: 1}, 42)
+			require.Equal(t, tc.runs, f.runs)
+			if tc.oldest == 0 {
+				require.NoError(t, err)
+				require.Equal(t, everything, got)
+				return
+			}
+			require.Equal(t, &api.TimestampUnavailableError{Timestamp: 42, Oldest: tc.oldest, Reason: "younger"}, err)
+		})
+	}
 }
 
 func TestSplitInTheMiddle(t *testing.T) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -28,7 +29,8 @@ type segment struct {
 	store    ids.StoreID // while running
 	done     bool
 	acc      []byte
-	held     int // pages of it that wait to be emitted (stream.go)
+	refusals api.Refusals // of replicas that can't be read as far back; the others are asked
+	held     int          // pages of it that wait to be emitted (stream.go)
 }
 
 // outcome is what a segment's goroutine reports.
@@ -154,6 +156,13 @@ func (r *run) start(ctx context.Context, i int) error {
 		return r.postpone(ctx, s, errHole)
 	}
 	store := target(p.Route, s.attempt)
+	if s.refusals.Any() {
+		left := s.refusals.Left(p.Route.Descriptor)
+		if len(left) == 0 {
+			return s.refusals.Err()
+		}
+		store = left[s.attempt/2%len(left)]
+	}
 	if r.running[store] >= r.g.o.PerStore {
 		return nil
 	}
@@ -181,14 +190,15 @@ func (r *run) start(ctx context.Context, i int) error {
 	return nil
 }
 
-// cut makes segment i one for each piece; they inherit its patience. It stays the first of them, because pages
+// cut makes segment i one for each piece; they inherit its patience, and who can't show the timestamp: a split takes its
+// history along. It stays the first of them, because pages
 // may name it.
 func (r *run) cut(i int, pieces []clustermap.Piece) {
 	old := r.segments[i]
 	old.span = pieces[0].Span
 	parts := make([]*segment, len(pieces)-1)
 	for j, p := range pieces[1:] {
-		parts[j] = &segment{span: p.Span, attempt: old.attempt, patience: old.patience}
+		parts[j] = &segment{span: p.Span, attempt: old.attempt, patience: old.patience, refusals: old.refusals}
 	}
 	r.segments = slices.Insert(r.segments, i+1, parts...)
 	r.progress.RangesTotal += uint64(len(pieces) - 1)
@@ -202,6 +212,10 @@ func (r *run) take(ctx context.Context, o outcome) error {
 		delete(r.running, s.store)
 	}
 	s.running = false
+	var old *api.TimestampUnavailableError
+	if errors.As(o.err, &old) {
+		return s.tooOld(old)
+	}
 	if o.err != nil {
 		r.g.o.Cluster.Learn(clustermap.Cure(o.err))
 		return r.postpone(ctx, s, o.err)
@@ -217,6 +231,15 @@ func (r *run) take(ctx context.Context, o outcome) error {
 	r.progress.RangesDone++
 	r.dirty = true
 	return r.advance(ctx)
+}
+
+// tooOld takes a replica's refusal of the timestamp: start asks another, unless the cluster does not keep it at all.
+func (s *segment) tooOld(e *api.TimestampUnavailableError) error {
+	s.refusals.Add(s.store, e)
+	if e.Elsewhere {
+		return nil
+	}
+	return s.refusals.Err()
 }
 
 // postpone makes a segment wait for its next attempt, or gives up. An error with a cure costs no pause the

@@ -38,8 +38,8 @@ func TestWorkloads(t *testing.T) {
 	db := open(t)
 	o := load.Defaults()
 	o.Keys, o.Clients, o.Duration, o.Warmup = 1000, 8, 100*time.Millisecond, 0
-	require.NoError(t, Prepare(t.Context(), db, "bench", 4))
-	require.NoError(t, Prepare(t.Context(), db, "bench", 4), "a second time")
+	require.NoError(t, Prepare(t.Context(), db, "bench", 4, nil))
+	require.NoError(t, Prepare(t.Context(), db, "bench", 4, nil), "a second time")
 	ks := db.Keyspace("bench")
 	require.NoError(t, Fill(t.Context(), ks, o, nil))
 	leases, err := Leases(t.Context(), db, "bench")
@@ -61,7 +61,7 @@ func TestWorkloads(t *testing.T) {
 
 func TestPrepareRefuses(t *testing.T) {
 	for _, n := range []int{-1, 0, MaxRanges + 1} {
-		require.ErrorContains(t, Prepare(t.Context(), nil, "bench", n), "--ranges")
+		require.ErrorContains(t, Prepare(t.Context(), nil, "bench", n, nil), "--ranges")
 	}
 }
 
