@@ -161,7 +161,7 @@ func (a *applier) step() {
 		outcomes = append(outcomes, o)
 	}
 	if len(batches) > 0 {
-		if err := a.s.engine.Apply(batches); err != nil {
+		if err := a.s.commit(batches...); err != nil {
 			a.s.fatal(err)
 			return
 		}

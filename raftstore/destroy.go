@@ -108,7 +108,7 @@ func (s *Store) wipe(id ids.RangeID, next ids.ReplicaID, span keys.Span, initial
 			for _, k := range found {
 				b.Ops = append(b.Ops, engine.Op{Key: k, Delete: true})
 			}
-			if err := s.engine.Apply([]engine.Batch{b}); err != nil {
+			if err := s.commit(b); err != nil {
 				s.fatal(err)
 				return
 			}

@@ -92,6 +92,13 @@ func (h *holds) sample(now hlc.Timestamp, seq ids.Seq) {
 	h.window = append(h.window, sample{ts: now, seq: seq})
 }
 
+// discarded is the discard sequence.
+func (h *holds) discarded() ids.Seq {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.discard
+}
+
 // checkpointed says that a checkpoint at seq, which names a discard sequence, is durable.
 func (h *holds) checkpointed(seq, discard ids.Seq) {
 	h.mu.Lock()

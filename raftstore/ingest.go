@@ -107,7 +107,7 @@ func (g *ingest) flush() bool {
 	}
 	g.a.seq++
 	g.batch.Seq = g.a.seq
-	if err := g.a.s.engine.Apply([]engine.Batch{g.batch}); err != nil {
+	if err := g.a.s.commit(g.batch); err != nil {
 		g.a.s.fatal(err)
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/raftstore/rowcache"
+	"github.com/locuskv/locus/raftstore/scancache"
 )
 
 // Metrics are a store's counters since it was opened, named by the verbs of the write path.
@@ -25,6 +26,7 @@ type Metrics struct {
 	ReadRounds           uint64
 	LeaseReads           uint64
 	RowCache             rowcache.Stats
+	ScanCache            scancache.Stats
 	Elections            uint64
 	FellQuiet            uint64
 	OptimisticRuns       uint64
@@ -83,7 +85,7 @@ func (s *Store) Collect() Metrics {
 		ProposedEntries: m.proposed.Load(), ProposedBytes: m.proposedBytes.Load(),
 		AppendedFrames: m.appends.Load(), AppendedWrites: m.writes.Load(),
 		CommittedEntries: m.commits.Load(), AppliedEntries: m.applied.Load(), AppliedBytes: m.bytes.Load(), RefusedEntries: m.refused.Load(),
-		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(), LeaseReads: m.leased.Load(), RowCache: s.rows.Stats(),
+		AcknowledgedCommands: m.acks.Load(), Reads: m.reads.Load(), ReadRounds: m.rounds.Load(), LeaseReads: m.leased.Load(), RowCache: s.rows.Stats(), ScanCache: s.scans.Stats(),
 		Elections: m.elections.Load(), FellQuiet: m.quiet.Load(), OptimisticRuns: m.runs.Load(), OptimisticReruns: m.reruns.Load(), Splits: m.splits.Load(), SnapshotsSent: m.sent.Load(),
 		SnapshotsApplied: m.restored.Load(), Checkpoints: m.checkpoints.Load(), ReplicasRemoved: m.removals.Load(),
 		UndoneSequences: m.undo.Load(),

@@ -97,6 +97,8 @@ type Options struct {
 	// RowCacheBytes bounds the cache of rows that leaseholders have read or written. It grows as they do. Default 256 MiB; below 0 there
 	// is none.
 	RowCacheBytes int64
+	// ScanCacheBytes bounds the cache of what functions have scanned, which grows as they do. Default 256 MiB; below 0 there is none.
+	ScanCacheBytes int64
 
 	// CheckpointBytes and CheckpointTicks: a checkpoint is taken when this much was applied since the last, or
 	// when anything was and this much time has passed. What follows a checkpoint is undone and replayed after a crash,
@@ -144,6 +146,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxInflightBytes, 8<<20)
 	setDefault(&o.MaxApplyEntries, 256)
 	setDefault(&o.RowCacheBytes, 256<<20)
+	setDefault(&o.ScanCacheBytes, 256<<20)
 	setDefault(&o.CheckpointBytes, 16<<20)
 	setDefault(&o.CheckpointTicks, 300)
 	setDefault(&o.RetainedEntries, 1024)

@@ -322,15 +322,5 @@ func (o openView) Scan(span keys.Span, strip int, f func(batch []byte) bool) err
 	if !o.desc.Span.ContainsSpan(span) {
 		return &api.EpochMismatchError{Range: o.r.id, Routes: o.r.store.routesOf(o.desc)}
 	}
-	var buf []byte // one buffer for all batches: they are the callee's for the call only
-	_, err := o.packed(engine.ScanOptions{
-		Span: dataSpan(span), Strip: 1 + strip, Yield: f,
-		Buffer: func() []byte {
-			if buf == nil {
-				buf = make([]byte, 0, packedBytes)
-			}
-			return buf[:0]
-		},
-	})
-	return err
+	return o.batches(dataSpan(span), 1+strip, f)
 }

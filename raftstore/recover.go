@@ -14,6 +14,7 @@ import (
 	"github.com/locuskv/locus/raftstore/engine"
 	"github.com/locuskv/locus/raftstore/raftlog"
 	"github.com/locuskv/locus/raftstore/rowcache"
+	"github.com/locuskv/locus/raftstore/scancache"
 )
 
 // CorruptStoreError says that a store's engine and log contradict each other.
@@ -51,6 +52,7 @@ func Open(o Options) (*Store, error) {
 	s.engine.SetDiscard(ids.Seq(cut.Discard))
 	s.applier = newApplier(s, seq)
 	s.rows = rowcache.NewSeeded(o.RowCacheBytes, seq, o.Rand.Uint64())
+	s.scans = scancache.New(o.ScanCacheBytes, prefixData, o.Rand.Uint64())
 	s.published.Store(uint64(seq))
 	s.logWriter = newLogWriter(s)
 	s.disk = s.exec.NewQueue(QueueDisk)

@@ -22,6 +22,7 @@ import (
 	"github.com/locuskv/locus/raftstore/engine"
 	"github.com/locuskv/locus/raftstore/raftlog"
 	"github.com/locuskv/locus/raftstore/rowcache"
+	"github.com/locuskv/locus/raftstore/scancache"
 )
 
 var errStopped = errors.New("raftstore: the store is stopping")
@@ -48,6 +49,7 @@ type Store struct {
 	holds     *holds
 	metrics   metrics
 	rows      *rowcache.Cache
+	scans     *scancache.Cache
 	// published is the last sequence of which everything at or below is visible.
 	published atomic.Uint64
 	// optimistic counts runs of calls in optimistic mode that wait or are under way.

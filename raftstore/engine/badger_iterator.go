@@ -37,6 +37,7 @@ type badgerIterator struct {
 	hold    func([]byte) error // points value at the item's own copy, which lasts as long as the item
 	seekBuf []byte
 	ended   bool // a reverse walk was sent below the first key
+	later   ids.Seq
 	err     error
 	closed  bool
 }
@@ -94,6 +95,8 @@ func (it *badgerIterator) Value() []byte {
 	}
 	return it.value
 }
+
+func (it *badgerIterator) Later() ids.Seq { return drain(&it.later) }
 
 func (it *badgerIterator) fail(err error) {
 	if err != nil && it.err == nil {
@@ -210,9 +213,11 @@ func (it *badgerIterator) pickForward() bool {
 		it.pass()
 		return false
 	}
+	it.later = lower(it.later, ids.Seq(item.Version()))
 	if it.skipNewer(item.Key()) {
 		return false // look again: an older version of the key, or another key
 	}
+	it.later = it.o.Seq + 1
 	found := it.pickPoint()
 	it.walk.Seek(keys.Next(it.key))
 	return found
@@ -235,9 +240,14 @@ func (it *badgerIterator) skipNewer(key []byte) bool {
 	it.key = append(it.key[:0], key...)
 	for range maxSteps {
 		it.walk.Next()
-		if !it.onKey() || ids.Seq(it.walk.Item().Version()) <= it.o.Seq {
+		if !it.onKey() {
 			return true
 		}
+		v := ids.Seq(it.walk.Item().Version())
+		if v <= it.o.Seq {
+			return true
+		}
+		it.later = lower(it.later, v)
 	}
 	return false
 }
@@ -251,12 +261,15 @@ func (it *badgerIterator) pickBackward() bool {
 		if v := ids.Seq(item.Version()); v <= it.o.Seq {
 			it.version, it.deleted = v, item.IsDeletedOrExpired()
 			it.take(item)
+		} else {
+			it.later = lower(it.later, v)
 		}
 		it.walk.Next()
 		if !it.onKey() {
 			return it.version != 0 && it.o.shows(it.version, it.deleted)
 		}
 	}
+	it.later = it.o.Seq + 1
 	found := it.pickPoint()
 	it.seekBefore(it.key)
 	return found

@@ -89,6 +89,9 @@ type Iterator interface {
 	Deleted() bool
 	Next()
 	Seek(key []byte) // forward: first key >= key; reverse: last key < key
+	// Later is the lowest version above Seq that the iterator has come past since the last call, of whatever key, shown or
+	// not; 0: none. It may be too low, where a key has many. What is applied once the iterator is there need not be in it.
+	Later() ids.Seq
 	Err() error
 	Close()
 }

@@ -17,6 +17,7 @@ type memIterator struct {
 	closed bool
 	key    []byte
 	cur    memVersion
+	later  ids.Seq
 	err    error
 }
 
@@ -25,6 +26,7 @@ func (it *memIterator) Key() []byte      { return it.key }
 func (it *memIterator) Value() []byte    { return it.cur.value }
 func (it *memIterator) Version() ids.Seq { return it.cur.seq }
 func (it *memIterator) Deleted() bool    { return it.cur.deleted }
+func (it *memIterator) Later() ids.Seq   { return drain(&it.later) }
 func (it *memIterator) Err() error       { return it.err }
 
 func (it *memIterator) rewind() {
@@ -81,6 +83,9 @@ func (it *memIterator) settle(ok bool) {
 		if !it.o.inside(k.key) {
 			return
 		}
+		if n := k.upTo(it.o.Seq); n < len(k.versions) {
+			it.later = lower(it.later, k.versions[n].seq)
+		}
 		v, found := k.at(it.o.Seq)
 		if found && it.o.shows(v.seq, v.deleted) {
 			it.valid, it.key, it.cur = true, k.key, v
@@ -106,6 +111,21 @@ func (o *IterOptions) inside(key []byte) bool {
 		return bytes.Compare(key, o.Span.Start) >= 0
 	}
 	return o.Span.End == nil || bytes.Compare(key, o.Span.End) < 0
+}
+
+// lower is the lower of two versions, of which 0 is none.
+func lower(a, b ids.Seq) ids.Seq {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// drain empties a variable.
+func drain(v *ids.Seq) ids.Seq {
+	out := *v
+	*v = 0
+	return out
 }
 
 // shows says whether a chosen version is one that the options ask for.

@@ -32,8 +32,41 @@ type ScanOptions struct {
 
 	// Yield takes the batches, in order. A batch is its own from then on. False ends the scan.
 	Yield func(batch []byte) bool
+	// Blocks takes them instead, with what a cache of them has to know. The blocks of a scan that is not ended make up its
+	// span. REQUIRES: forward, no Limit, MaxBytes, MaxVisits or KeysOnly.
+	Blocks func(b Block) bool
 	// Buffer returns an empty buffer for a batch. Default: a new one of BatchBytes.
 	Buffer func() []byte
+}
+
+// Block is all that a reader finds in a span.
+type Block struct {
+	Span    keys.Span // of engine keys
+	Batch   []byte    // empty: there are no records
+	Records int
+	// Prefixes are what the batch leaves out of the keys: each of the records from its offset on, to the next one's. They are
+	// the callee's for the call only.
+	Prefixes []Prefix
+	Facts
+}
+
+// Prefix is the beginning of the keys of a stretch of a batch.
+type Prefix struct {
+	Offset int
+	Bytes  []byte
+}
+
+// Facts say to which readers of a span the same records show.
+type Facts struct {
+	// MaxVersion is the newest version seen, tombstones included. From it on, and until a later write in
+	// the span, readers find these same records, as far as expiry lets them:
+	MaxVersion ids.Seq
+	// MinExpiryAfter is the first expiry after At, MaxExpiryUpTo the last one at or before it; 0: none.
+	// Reads at timestamps in [MaxExpiryUpTo, MinExpiryAfter) find the same records alive.
+	MinExpiryAfter hlc.Timestamp
+	MaxExpiryUpTo  hlc.Timestamp
+	// Later is the first version above Seq, or one lower; 0: none had been applied when the scan began.
+	Later ids.Seq
 }
 
 // ScanResult is what a scan found, and what a cache of its batches has to know.
@@ -45,13 +78,7 @@ type ScanResult struct {
 	Resume []byte
 	// MaxTimestamp is the highest of the records read, expired ones included.
 	MaxTimestamp hlc.Timestamp
-	// MaxVersion is the newest version seen, tombstones included. From it on, and until a later write in
-	// the span, readers find these same records, as far as expiry lets them:
-	MaxVersion ids.Seq
-	// MinExpiryAfter is the first expiry after At, MaxExpiryUpTo the last one at or before it; 0: none.
-	// Reads at timestamps in [MaxExpiryUpTo, MinExpiryAfter) find the same records alive.
-	MinExpiryAfter hlc.Timestamp
-	MaxExpiryUpTo  hlc.Timestamp
+	Facts        // of the whole scan
 }
 
 // ScanPacked reads the records of a span into packed batches. It allocates per batch, not per record. A
@@ -62,7 +89,7 @@ func ScanPacked(e Engine, o ScanOptions) (ScanResult, error) {
 	}
 	it := e.NewIterator(IterOptions{Span: o.Span, Seq: o.Seq, Reverse: o.Reverse, Tombstones: true})
 	defer it.Close()
-	s := scan{o: o}
+	s := scan{o: o, start: o.Span.Start}
 	if err := s.run(it); err != nil {
 		return s.result, err
 	}
@@ -70,7 +97,8 @@ func ScanPacked(e Engine, o ScanOptions) (ScanResult, error) {
 		return s.result, fmt.Errorf("engine: scan of %s: %w", o.Span, err)
 	}
 	if !s.stopped {
-		s.flush()
+		s.result.Later = lower(s.result.Later, s.pass(it))
+		s.flush(o.Span.End)
 	}
 	return s.result, nil
 }
@@ -81,11 +109,20 @@ type scan struct {
 	result  ScanResult
 	batch   []byte
 	visits  int64
-	stopped bool // Yield does not want more
+	stopped bool // nobody wants more
+
+	// Of the block that is being made:
+	start    []byte
+	records  int
+	prefixes []Prefix
+	facts    Facts
+	later    ids.Seq // what the iterator came past on its way to where it stands: before the block's end, or after it
 }
 
 func (s *scan) run(it Iterator) error {
 	for ; it.Valid(); it.Next() {
+		s.later = s.pass(it)
+		s.result.Later = lower(s.result.Later, s.later)
 		if s.o.MaxVisits > 0 && s.visits == s.o.MaxVisits {
 			s.resumeAt(it.Key())
 			return nil
@@ -93,6 +130,7 @@ func (s *scan) run(it Iterator) error {
 		s.visits++
 		if it.Deleted() {
 			s.result.MaxVersion = max(s.result.MaxVersion, it.Version())
+			s.facts.MaxVersion = max(s.facts.MaxVersion, it.Version())
 			continue
 		}
 		more, err := s.record(it)
@@ -101,6 +139,13 @@ func (s *scan) run(it Iterator) error {
 		}
 	}
 	return nil
+}
+
+// pass notes what the iterator has come past.
+func (s *scan) pass(it Iterator) ids.Seq {
+	later := it.Later()
+	s.facts.Later = lower(s.facts.Later, later)
+	return later
 }
 
 // record takes the iterator's record in, or sets Resume to it and says that there is no more.
@@ -124,7 +169,7 @@ func (s *scan) record(it Iterator) (more bool, err error) {
 		v.Data = nil
 	}
 	size := packed.Size(len(key)-s.o.Strip, len(v.Data), v.Expires)
-	if !s.room(size) {
+	if !s.room(key, size) {
 		s.resumeAt(key)
 		return false, nil
 	}
@@ -132,30 +177,49 @@ func (s *scan) record(it Iterator) (more bool, err error) {
 	if s.batch == nil {
 		s.batch = s.buffer(size)
 	}
+	if s.o.Blocks != nil {
+		s.note(key[:s.o.Strip])
+	}
 	s.batch = packed.Append(s.batch, key[s.o.Strip:], v.Data, v.Timestamp, v.Expires)
+	s.records++
 	s.result.Records++
 	s.result.Bytes += int64(size)
 	return true, nil
 }
 
 // room says whether a record of size belongs into this scan, and makes room for it in the batch.
-func (s *scan) room(size int) bool {
+func (s *scan) room(key []byte, size int) bool {
 	switch {
 	case s.o.Limit > 0 && s.result.Records == s.o.Limit:
 		return false
 	case s.o.MaxBytes > 0 && s.result.Records > 0 && s.result.Bytes+int64(size) > s.o.MaxBytes:
 		return false
 	case len(s.batch) > 0 && len(s.batch)+size > s.o.BatchBytes:
-		return s.flush()
+		return s.flush(key)
 	}
 	return true
 }
 
-func (s *scan) flush() bool {
-	if len(s.batch) > 0 {
-		s.stopped = !s.o.Yield(s.batch)
-		s.batch = nil
+// note takes down the beginning of a record's key, if it is another one.
+func (s *scan) note(prefix []byte) {
+	if n := len(s.prefixes); n == 0 || !bytes.Equal(s.prefixes[n-1].Bytes, prefix) {
+		s.prefixes = append(s.prefixes, Prefix{Offset: len(s.batch), Bytes: bytes.Clone(prefix)})
 	}
+}
+
+// flush hands out the batch; end is where the next one begins.
+func (s *scan) flush(end []byte) bool {
+	switch {
+	case s.o.Blocks != nil:
+		end = bytes.Clone(end)
+		s.stopped = !s.o.Blocks(Block{
+			Span: keys.Span{Start: s.start, End: end}, Batch: s.batch, Records: s.records, Prefixes: s.prefixes, Facts: s.facts,
+		})
+		s.start, s.records, s.prefixes, s.facts = end, 0, s.prefixes[:0], Facts{Later: s.later}
+	case len(s.batch) > 0:
+		s.stopped = !s.o.Yield(s.batch)
+	}
+	s.batch = nil
 	return !s.stopped
 }
 
@@ -167,15 +231,19 @@ func (s *scan) buffer(size int) []byte {
 }
 
 func (s *scan) see(version ids.Seq, v Value) {
-	r := &s.result
-	r.MaxVersion = max(r.MaxVersion, version)
-	r.MaxTimestamp = max(r.MaxTimestamp, v.Timestamp)
+	s.result.MaxTimestamp = max(s.result.MaxTimestamp, v.Timestamp)
+	s.result.see(version, v.Expires, s.o.At)
+	s.facts.see(version, v.Expires, s.o.At)
+}
+
+func (f *Facts) see(version ids.Seq, expires, at hlc.Timestamp) {
+	f.MaxVersion = max(f.MaxVersion, version)
 	switch {
-	case v.Expires == 0:
-	case v.Expires <= s.o.At:
-		r.MaxExpiryUpTo = max(r.MaxExpiryUpTo, v.Expires)
-	case r.MinExpiryAfter == 0 || v.Expires < r.MinExpiryAfter:
-		r.MinExpiryAfter = v.Expires
+	case expires == 0:
+	case expires <= at:
+		f.MaxExpiryUpTo = max(f.MaxExpiryUpTo, expires)
+	case f.MinExpiryAfter == 0 || expires < f.MinExpiryAfter:
+		f.MinExpiryAfter = expires
 	}
 }
 

@@ -106,7 +106,7 @@ func TestScanTellsWhatACacheMustKnow(t *testing.T) {
 	res, err := ScanPacked(m, o)
 	require.NoError(t, err)
 	require.Equal(t, ScanResult{
-		Records: 3, Bytes: int64(len(batches[0])), MaxTimestamp: 14, MaxVersion: 4, MinExpiryAfter: 100, MaxExpiryUpTo: 60,
+		Records: 3, Bytes: int64(len(batches[0])), MaxTimestamp: 14, Facts: Facts{MaxVersion: 4, MinExpiryAfter: 100, MaxExpiryUpTo: 60},
 	}, res)
 	require.Len(t, batches, 1)
 	r := packed.NewReader(batches[0])

@@ -43,9 +43,9 @@ type Cluster struct {
 	// lag[a][b]: messages from a to b take up to so much longer.
 	lag map[[2]ids.StoreID]time.Duration
 
-	// How the stores read: by lease or by index, and with how large a cache of rows (below 0: none).
-	reads    raftstore.ReadMode
-	rowCache int64
+	// How the stores read: by lease or by index, and with how large caches of rows and of scans (below 0: none).
+	reads               raftstore.ReadMode
+	rowCache, scanCache int64
 
 	// storm is until when clients raise the counter without a pause, in proposals that Raft drops for their size and in others
 	// that are evaluated on top of those.

@@ -151,11 +151,6 @@ func (n *Node) flipIn(seen *vfs.Memory, file string) (at int64, err error) {
 // half read. If it is read the store must stop, and the replica begin again without it: a start throws such files away.
 func (n *Node) rotSnapshot(id []byte) {
 	w := n.c.W
-	if n.disk.snapshot != "" {
-		if _, err := n.files.Stat(n.disk.snapshot); err == nil {
-			return // one at a time, so that it is known which is found
-		}
-	}
 	if w.Chance(0.5) {
 		n.flipSnapshot(id)
 		return
@@ -164,6 +159,11 @@ func (n *Node) rotSnapshot(id []byte) {
 }
 
 func (n *Node) flipSnapshot(id []byte) {
+	if n.disk.snapshot != "" {
+		if _, err := n.files.Stat(n.disk.snapshot); err == nil {
+			return // one at a time, so that it is known which is found
+		}
+	}
 	seen := n.files.Clone()
 	names, err := seen.List(snapshotDir)
 	if err != nil {

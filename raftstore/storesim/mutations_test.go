@@ -87,6 +87,15 @@ var mutations = []mutation{
 	{name: "the row cache is filled without the check (D4)", seeds: 40, edits: []edit{
 		{"rowcache/cache.go", "\tif read < s.touched {\n\t\ts.stats.Refused++\n\t\treturn\n\t}\n", "\t_ = read\n"},
 	}},
+	{name: "a write does not end a block of the scan cache (D5)", seeds: 100, edits: []edit{
+		{"scancache/cache.go", "\tif b := c.holder(key); b != nil {\n", "\tif b := c.holder(key); b != nil && false {\n"},
+	}},
+	{name: "a block of the scan cache forgets its tombstones (D5)", seeds: 100, edits: []edit{
+		{"engine/scan.go", "\t\t\ts.facts.MaxVersion = max(s.facts.MaxVersion, it.Version())\n", ""},
+	}},
+	{name: "a block of the scan cache forgets what was written above its scan (D5)", seeds: 100, edits: []edit{
+		{"scancache/fill.go", "to: eb.Later, ", "to: 0 * eb.Later, "},
+	}},
 	{name: "no undo (E1)", seeds: 20, edits: []edit{
 		{"recover.go", "\tif have <= from {\n", "\tif have <= from || true {\n"},
 	}},

@@ -115,7 +115,7 @@ func (n *Node) open(life *sim.Life) (*raftstore.Store, error) {
 	return raftstore.Open(raftstore.Options{
 		Ident: n.ident(), Engine: n.eng, Log: l, Files: n.files, SnapshotDir: snapshotDir,
 		Clock: n.hlc, Monotonic: n.clock.Monotonic, TickInterval: tickInterval,
-		Reads: n.c.reads, MaxClockDrift: leaseDrift, RowCacheBytes: n.c.rowCache,
+		Reads: n.c.reads, MaxClockDrift: leaseDrift, RowCacheBytes: n.c.rowCache, ScanCacheBytes: n.c.scanCache,
 		Executor: executor{n, life}, Transport: &transport{n}, Evaluator: counter{}, Logger: n.c.logger,
 		Rand:    rand.New(rand.NewPCG(n.c.W.Rand.Uint64(), 1)),
 		OnFatal: func(err error) { n.failed(life, err) },
@@ -255,4 +255,6 @@ func (n *Node) collect() {
 	s.Checkpoints += m.Checkpoints
 	s.Splits += m.Splits
 	s.LeaseReads += m.LeaseReads
+	s.CachedScans += uint64(m.ScanCache.Hits)
+	s.EndedBlocks += uint64(m.ScanCache.Ended)
 }

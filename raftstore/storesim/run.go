@@ -85,6 +85,7 @@ func Run(o Options) (Result, error) {
 		c.reads = raftstore.ReadIndex
 	}
 	c.rowCache = []int64{-1, 4 << 10, 1 << 20}[w.Rand.IntN(3)]
+	c.scanCache = []int64{-1, 64 << 10, 1 << 20}[w.Rand.IntN(3)]
 	c.fallen = r.fallen
 	err = r.guarded()
 	for _, n := range c.Nodes {

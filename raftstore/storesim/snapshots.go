@@ -79,6 +79,11 @@ func (cl *Client) rush() {
 // snapshot reads all keys at one timestamp: a fresh one, or one that was fresh before.
 func (cl *Client) snapshot() {
 	w, l := cl.c.W, cl.c.ledger
+	if n := len(cl.c.past); n > 0 && w.Chance(0.5) {
+		cl.views(cl.c.past[w.Rand.IntN(n)])
+	} else {
+		cl.views(0)
+	}
 	read := cl.readAll
 	if w.Chance(0.5) {
 		read = func(t hlc.Timestamp) { cl.scanAll(t, everything().Start) }

@@ -22,6 +22,8 @@ type Stats struct {
 	Undone           uint64 `must:"happen"` // apply sequences
 	Checkpoints      uint64 `must:"happen"`
 	LeaseReads       uint64 `must:"happen"`
+	CachedScans      uint64 `must:"happen"` // blocks that the scan cache handed out
+	EndedBlocks      uint64 `must:"happen"` // of the scan cache, by writes
 	Unknown          uint64 `must:"happen"` // operations of unknown outcome
 	Partitions       uint64 `must:"happen"`
 	Lags             uint64 `must:"happen"`

@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) engine.Engine) {
 		{"IteratorIsASnapshot", testSnapshot},
 		{"SinceAndTombstones", testSince},
 		{"HotKeys", testHotKeys},
+		{"Blocks", testBlocks},
 		{"NestedKeys", testNestedKeys},
 		{"Refusals", testRefusals},
 		{"LargestBatch", testLargestBatch},

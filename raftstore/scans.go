@@ -1,0 +1,61 @@
+package raftstore
+
+import (
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/raftstore/engine"
+)
+
+// commit writes batches to the engine. Everything that is written after the store is open goes through here, so that the scan cache
+// hears of it before anybody can see it (rule D5).
+func (s *Store) commit(batches ...engine.Batch) error {
+	if err := s.engine.Apply(batches); err != nil {
+		return err
+	}
+	s.yield()
+	s.scans.Applied(batches)
+	return nil
+}
+
+// batches hands out the records of a span of engine keys as packed batches without the first strip bytes of the keys: from the
+// scan cache where it knows them, and otherwise from the engine, for the cache to keep. A batch is the callee's for the
+// call only, and is not to be changed.
+func (v *reading) batches(span keys.Span, strip int, f func(batch []byte) bool) error {
+	for buf := []byte(nil); !span.Empty(); {
+		batch, next, ok := v.r.store.scans.Find(span, v.seq, v.at, strip)
+		if ok {
+			if len(batch) > 0 && !f(batch) {
+				return nil
+			}
+			span.Start = next
+			continue
+		}
+		if buf == nil {
+			buf = make([]byte, 0, packedBytes) // one for all batches
+		}
+		more, err := v.fill(keys.Span{Start: span.Start, End: next}, strip, buf, f)
+		if err != nil || !more {
+			return err
+		}
+		span.Start = next
+	}
+	return nil
+}
+
+// fill is batches without the cache, which it fills. False: f has had enough.
+func (v *reading) fill(span keys.Span, strip int, buf []byte, f func(batch []byte) bool) (more bool, err error) {
+	s := v.r.store
+	fill := s.scans.Begin(span)
+	defer fill.End()
+	s.yield()
+	more = true
+	_, err = v.packed(engine.ScanOptions{
+		Span: span, Strip: strip, Buffer: func() []byte { return buf[:0] },
+		Blocks: func(b engine.Block) bool {
+			s.yield()
+			fill.Add(&b, v.seq, s.holds.discarded(), strip)
+			more = len(b.Batch) == 0 || f(b.Batch)
+			return more
+		},
+	})
+	return more, err
+}
