@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,4 +47,11 @@ func serve(t testing.TB, r wazero.Runtime, m wazero.CompiledModule) {
 	}
 	_, err := b.Instantiate(ctx)
 	require.NoError(t, err)
+}
+
+func guestFile(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return b
 }
