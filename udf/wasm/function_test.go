@@ -115,15 +115,15 @@ func TestArgumentsCrossWhole(t *testing.T) {
 
 // TestWriteBound: a call on a key, for which a range's writes wait, has a shorter bound than others.
 func TestWriteBound(t *testing.T) {
-	r := newRuntime(t, Options{CallTimeout: time.Hour, WriteTimeout: 20 * time.Millisecond})
+	r := newRuntime(t, Options{Fuel: 1 << 60, WriteFuel: 20_000})
 	_, err := hostile(t, r, "pure").CallWrite(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("s"))
 	require.ErrorIs(t, err, api.ErrFuelExhausted)
-	require.ErrorContains(t, err, "20ms")
+	require.Equal(t, &api.FuelError{Function: "pure", Limit: 20_000}, err)
 }
 
 // TestOptimisticCalls have a longer bound, and keep no worker from others while they use it.
 func TestOptimisticCalls(t *testing.T) {
-	r := newRuntime(t, Options{Workers: 1, WriteTimeout: time.Millisecond, OptimisticTimeout: time.Hour})
+	r := newRuntime(t, Options{Workers: 1, WriteFuel: 10_000, OptimisticFuel: 1 << 60})
 	spinning, stop := context.WithCancel(udf.Optimistic(ctx))
 	ended := make(chan error)
 	f := hostile(t, r, "pure")
@@ -145,17 +145,17 @@ func TestOptimisticCalls(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
-// TestTimeBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
+// TestFuelBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
 // does not wait for it.
-func TestTimeBound(t *testing.T) {
-	r := newRuntime(t, Options{CallTimeout: 300 * time.Millisecond, MaxInstances: 1})
+func TestFuelBound(t *testing.T) {
+	r := newRuntime(t, Options{Fuel: 100_000_000, MaxInstances: 1})
 	f := hostile(t, r, "pure")
 	_, err := f.CallPure(ctx, udf.CodecRaw, []byte("s"))
 	require.ErrorIs(t, err, api.ErrFuelExhausted)
-	require.ErrorContains(t, err, `function "pure" was stopped at its bound of time, 300ms`)
+	require.ErrorContains(t, err, `function "pure" was stopped when it had used up its fuel, 100000000 instructions`)
 	require.Equal(t, uint64(1), visits(t, f), "the instance was discarded")
 
-	slow := hostile(t, newRuntime(t, Options{CallTimeout: time.Hour}), "pure")
+	slow := hostile(t, newRuntime(t, Options{Fuel: 1 << 60}), "pure")
 	bounded, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
 	_, err = slow.CallPure(bounded, udf.CodecRaw, []byte("s"))
@@ -313,7 +313,7 @@ func TestRange(t *testing.T) {
 }
 
 func TestRangeErrors(t *testing.T) {
-	f := hostile(t, newRuntime(t, Options{MaxInstances: 1, CallTimeout: 300 * time.Millisecond}), "range")
+	f := hostile(t, newRuntime(t, Options{MaxInstances: 1, Fuel: 1_000_000}), "range")
 	s := memstore.New(map[string]string{"k": "v"})
 	batch := s.Batches(udf.Span{})[0]
 
@@ -325,7 +325,7 @@ func TestRangeErrors(t *testing.T) {
 	require.ErrorContains(t, err, `function "range" is range and can't be run as pure`)
 
 	for mode, want := range map[string]string{
-		"t": "wasm error: unreachable", "g": "it is not of a kind that may read", "s": "was stopped at its bound of time, 300ms",
+		"t": "wasm error: unreachable", "g": "it is not of a kind that may read", "s": "was stopped when it had used up its fuel, 1000000 instructions",
 	} {
 		a, err := f.NewAccumulator(ctx, udf.CodecRaw, []byte(mode))
 		require.NoError(t, err)

@@ -6,10 +6,12 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	wasm "github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/internal/meter"
 	"github.com/locuskv/locus/udf/internal/shape"
 )
 
@@ -32,7 +34,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 	o = o.withDefaults()
 	// No V3 features: what a module may use is what restrict knows to bound.
 	config := wazero.NewRuntimeConfig().WithCoreFeatures(wasm.CoreFeaturesV2).
-		WithCloseOnContextDone(true).WithMemoryLimitPages(o.MemoryLimitPages).WithMemoryCapacityFromMax(true)
+		WithMemoryLimitPages(o.MemoryLimitPages)
 	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers)}
 	if o.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
@@ -44,7 +46,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 	}
 	ctx := context.Background()
 	r.wazero = wazero.NewRuntimeWithConfig(ctx, config)
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r.wazero); err != nil {
+	if _, err := wasi_snapshot_preview1.Instantiate(experimental.WithFunctionListenerFactory(ctx, tolls{}), r.wazero); err != nil {
 		return nil, fmt.Errorf("wasm: make the module %s: %w", moduleWASI, err)
 	}
 	if err := instantiateHost(ctx, r.wazero); err != nil {
@@ -107,6 +109,9 @@ func (r *Runtime) compile(ctx context.Context, name string, module []byte) (*Fun
 	if err != nil {
 		return nil, err
 	}
+	if module, err = meter.Rewrite(module); err != nil {
+		return nil, err
+	}
 	compiled, err := r.wazero.CompileModule(ctx, module)
 	if err != nil {
 		return nil, fmt.Errorf("it is not valid WebAssembly: %w", err)
@@ -159,7 +164,7 @@ func (f *Function) inspect(ctx context.Context) error {
 // describe asks the guest for its ABI version and manifest.
 func (i *instance) describe(ctx context.Context) (entries []shape.Entry, err error) {
 	var text []byte
-	_, err = i.enter(ctx, env{}, i.f.runtime.options.CallTimeout, func(ctx context.Context) error {
+	_, err = i.enter(ctx, env{}, i.f.runtime.bounds(ctx, i.f.Kind()), func(ctx context.Context) error {
 		version, err := i.call(ctx, &exportVersion)
 		if err != nil {
 			return err
