@@ -449,3 +449,46 @@ func TestEcho(t *testing.T) {
 	_, err = f.CallPure(ctx, udf.CodecRaw, make([]byte, 1<<20+1))
 	require.ErrorContains(t, err, "its locus_alloc has no room for 1048577 bytes")
 }
+
+// TestPoolBytes: idle instances are kept while there is room for all, and the longest unused goes first.
+func TestPoolBytes(t *testing.T) {
+	module := moduleFile(t, "testdata/hostile.wasm")
+	r := newRuntime(t, Options{})
+	var functions []*Function
+	for _, name := range []string{"pure", "reader", "writer"} {
+		functions = append(functions, compile(t, r, name, module))
+	}
+	one := r.keep.mu.bytes / 3
+	require.Positive(t, one)
+	require.Equal(t, 3, r.keep.mu.idle.Len(), "each has the instance that was asked for its manifest")
+
+	r.keep.limit = 2 * one
+	seen := func(f *Function) uint64 {
+		out, err := f.CallRead(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("v"))
+		require.NoError(t, err)
+		return binary.LittleEndian.Uint64(out.Result)
+	}
+	pure, reader := functions[0], functions[1]
+	require.Equal(t, uint64(1), seen(pure), "which ends the instance of reader")
+	require.Equal(t, uint64(2), seen(pure))
+	require.Equal(t, 2*one, r.keep.mu.bytes)
+	require.Equal(t, uint64(1), seen(reader), "which ends that of writer")
+	require.Equal(t, uint64(3), seen(pure))
+	require.Equal(t, uint64(2), seen(reader))
+
+	// What is in use is never ended, and counts.
+	r.keep.limit = 1
+	require.Equal(t, uint64(4), seen(pure))
+	require.Zero(t, r.keep.mu.bytes, "none is kept")
+	require.Equal(t, uint64(1), seen(pure))
+
+	r.keep.limit = 100 * one
+	_, err := pure.CallPure(ctx, udf.CodecRaw, []byte("m"))
+	require.NoError(t, err)
+	require.Equal(t, int64(256<<16), r.keep.mu.bytes, "the memory that a guest took is counted when it is put back")
+	for _, f := range functions {
+		f.Close()
+	}
+	require.Zero(t, r.keep.mu.bytes)
+	require.Zero(t, r.keep.mu.idle.Len())
+}

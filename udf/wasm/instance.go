@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type instance struct {
 	tank
 	// broken: the guest was stopped in the middle, and its memory can't be trusted.
 	broken bool
+	// bytes is its memory as its keeper counted it, and kept its place among the idle ones.
+	bytes  int64
+	kept   *list.Element
 	stderr tail
 	nanos  int64 // the guest's monotonic clock
 }

@@ -23,6 +23,7 @@ type Runtime struct {
 	// workers has a token for each guest that runs; patient for each in optimistic mode, which may run for seconds and must
 	// not keep others from their turn.
 	workers, patient chan struct{}
+	keep             *keeper
 }
 
 // NewRuntime makes a runtime with wazero's compiler, or its interpreter on a machine that the compiler
@@ -35,7 +36,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 	// No V3 features: what a module may use is what restrict knows to bound.
 	config := wazero.NewRuntimeConfig().WithCoreFeatures(wasm.CoreFeaturesV2).
 		WithMemoryLimitPages(o.MemoryLimitPages)
-	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers)}
+	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers), keep: &keeper{limit: o.PoolBytes}}
 	if o.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
 		if err != nil {
@@ -117,7 +118,7 @@ func (r *Runtime) compile(ctx context.Context, name string, module []byte) (*Fun
 		return nil, fmt.Errorf("it is not valid WebAssembly: %w", err)
 	}
 	f := &Function{runtime: r, name: name, compiled: compiled}
-	f.pool = newPool(f, r.options.MaxInstances)
+	f.pool = newPool(f, r.keep, r.options.MaxInstances)
 	if err := f.inspect(ctx); err != nil {
 		f.Close()
 		return nil, err
