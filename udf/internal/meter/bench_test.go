@@ -78,16 +78,21 @@ func BenchmarkOverhead(b *testing.B) {
 	}
 }
 
-// aggregate adds a batch of flights to a range function.
-func aggregate(path, arg string) func(testing.TB, contender) (workload, api.Module) {
-	var batch []byte
-	for k := 0; len(batch) < 64<<10; k++ {
+// flightsBatch is a packed batch of about n bytes.
+func flightsBatch(n int) (batch []byte) {
+	for k := 0; len(batch) < n; k++ {
 		key, value := fmt.Sprintf("LAS/2001-01-01/%04d", k), fmt.Sprintf(`{"dest":"PHX","distance":255,"delay":%d,"origin":"LAS"}`, k%100-10)
 		batch = binary.LittleEndian.AppendUint32(batch, uint32(len(key)))
 		batch = binary.LittleEndian.AppendUint32(batch, uint32(len(value)))
 		batch = binary.LittleEndian.AppendUint64(batch, 1)
 		batch = append(append(batch, key...), value...)
 	}
+	return batch
+}
+
+// aggregate adds a batch of flights to a range function.
+func aggregate(path, arg string) func(testing.TB, contender) (workload, api.Module) {
+	batch := flightsBatch(64 << 10)
 	return func(t testing.TB, c contender) (workload, api.Module) {
 		module, err := os.ReadFile(path)
 		require.NoError(t, err)

@@ -14,11 +14,11 @@ import (
 var ctx = context.Background()
 
 func compiler() wazero.RuntimeConfig {
-	return wazero.NewRuntimeConfigCompiler().WithCoreFeatures(api.CoreFeaturesV2)
+	return wazero.NewRuntimeConfigCompiler().WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(256)
 }
 
 func interpreter() wazero.RuntimeConfig {
-	return wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(api.CoreFeaturesV2)
+	return wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(256)
 }
 
 // engine makes a runtime with WASI, for modules that also import from locus what they don't call.
