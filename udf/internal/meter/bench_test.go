@@ -39,13 +39,18 @@ var contenders = []contender{{compiler(), false}, {compiler(), true}, {compiler(
 // BenchmarkOverhead compares, in turns, a module as it is, metered, and with wazero's own check of the context. The numbers are
 // ratios of the best of the turns to that of the module as it is.
 func BenchmarkOverhead(b *testing.B) {
-	for _, w := range []struct {
+	type work struct {
 		name  string
 		start func(testing.TB, contender) (workload, api.Module)
-	}{
+	}
+	var all []work
+	for _, l := range tightLoops {
+		all = append(all, work{l.name, tightLoop(l.body)})
+	}
+	for _, w := range append(all, []work{
 		{"c-fieldsum", aggregate("../../../examples/guests/c/fieldsum.wasm", `"delay"`)},
 		{"go-flights", aggregate("../../../examples/flights/flights.wasm", "null")},
-	} {
+	}...) {
 		b.Run(w.name, func(b *testing.B) {
 			runs := make([]workload, len(contenders))
 			best := make([]time.Duration, len(contenders))
@@ -74,6 +79,7 @@ func BenchmarkOverhead(b *testing.B) {
 			b.ReportMetric(float64(best[1].Nanoseconds())/float64(used), "ns/fuel")
 			b.ReportMetric(float64(used), "fuel")
 			b.ReportMetric(float64(best[0].Microseconds()), "plain-µs")
+			b.ReportMetric(0, "ns/op") // of all three together it says nothing
 		})
 	}
 }
@@ -97,9 +103,7 @@ func aggregate(path, arg string) func(testing.TB, contender) (workload, api.Modu
 		module, err := os.ReadFile(path)
 		require.NoError(t, err)
 		if c.metered {
-			n := len(module)
 			module, err = Rewrite(module)
-			t.Logf("%s: %d bytes, metered %d", path, n, len(module))
 			require.NoError(t, err)
 		}
 		r := engine(t, c.config)
