@@ -155,6 +155,9 @@ func FuzzRewrite(f *testing.F) {
 			return
 		}
 		before, after := valid(module), valid(metered)
+		if before != nil && after == nil && strings.Contains(before.Error(), "custom section") {
+			return // wazero can't read an empty one if it stands at the very end, where it no longer is
+		}
 		require.Equal(t, before == nil, after == nil, "%v, metered %v", before, after)
 	})
 }

@@ -55,3 +55,7 @@ func guestFile(t testing.TB, path string) []byte {
 	require.NoError(t, err)
 	return b
 }
+
+func wazeroConfig() wazero.ModuleConfig {
+	return wazero.NewModuleConfig().WithName("").WithStartFunctions()
+}

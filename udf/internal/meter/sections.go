@@ -70,6 +70,9 @@ func (m *rewriter) section(id byte, r *reader) {
 		m.rest(r)
 	case sectionElement:
 		m.elementSection(r)
+	case sectionDataCount:
+		r.u32() // which wazero takes for 0 if it is missing at the very end
+		m.rest(r)
 	case sectionCode:
 		m.codeSection(r)
 	default:
