@@ -168,14 +168,17 @@ func (e *FunctionError) Error() string {
 	return fmt.Sprintf("locus: function %q failed (%d): %s", e.Function, e.Code, e.Message)
 }
 
-// FuelError says which function used up its bound of CPU, and what that was; nothing it did remains.
-// errors.Is(err, ErrFuelExhausted) holds.
+// FuelError says which function used up which bound; nothing it did remains. errors.Is(err, ErrFuelExhausted) holds.
 type FuelError struct {
 	Function string
-	Bound    time.Duration
+	Limit    uint64        // instructions; 0 if it was time that ran out
+	Bound    time.Duration // of an entry with the host's work for it; 0 if it was fuel that ran out
 }
 
 func (e *FuelError) Error() string {
+	if e.Limit > 0 {
+		return fmt.Sprintf("locus: function %q was stopped when it had used up its fuel, %d instructions", e.Function, e.Limit)
+	}
 	return fmt.Sprintf("locus: function %q was stopped at its bound of time, %s", e.Function, e.Bound)
 }
 

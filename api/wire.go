@@ -127,7 +127,7 @@ func dataError(err error) *locuspb.Error {
 			Code: uint32(CodeFunction), What: e.Function, FunctionCode: e.Code, Message: e.Message,
 		}
 	case *FuelError:
-		return &locuspb.Error{Code: uint32(CodeFuelExhausted), What: e.Function, Limit: int64(e.Bound)}
+		return &locuspb.Error{Code: uint32(CodeFuelExhausted), What: e.Function, Limit: int64(e.Bound), Got: int64(e.Limit)}
 	case *FunctionNotFoundError:
 		return &locuspb.Error{
 			Code: uint32(CodeFunctionNotFound), What: e.Name, Version: e.Version, Node: e.Node,
@@ -246,7 +246,7 @@ func fromProto(m *locuspb.Error, causes int) error {
 		return nil
 	}
 	if Code(m.Code) == CodeFuelExhausted && m.What != "" {
-		return &FuelError{Function: m.What, Bound: time.Duration(m.Limit)}
+		return &FuelError{Function: m.What, Limit: uint64(m.Got), Bound: time.Duration(m.Limit)}
 	}
 	for _, s := range sentinels {
 		if Code(m.Code) == s.code {

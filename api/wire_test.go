@@ -54,7 +54,8 @@ var wire = []struct {
 	{5, ErrSessionExpired, codes.FailedPrecondition},
 	{6, ErrPermission, codes.PermissionDenied},
 	{7, ErrFuelExhausted, codes.ResourceExhausted},
-	{7, &FuelError{Function: "spin", Bound: 200 * time.Millisecond}, codes.ResourceExhausted},
+	{7, &FuelError{Function: "wait", Bound: 200 * time.Millisecond}, codes.ResourceExhausted},
+	{7, &FuelError{Function: "spin", Limit: 1 << 40}, codes.ResourceExhausted},
 	{8, &AmbiguousError{Cause: &RetryError{Reason: "leader left"}}, codes.Unknown},
 	{8, &AmbiguousError{Cause: &SpanUnavailableError{
 		Span: keys.Span{Start: []byte("x")}, Cause: ErrPermission,

@@ -647,7 +647,7 @@ type Error struct {
 	Span             *Span                  `protobuf:"bytes,8,opt,name=span,proto3" json:"span,omitempty"`                                                  // SpanUnavailable
 	What             string                 `protobuf:"bytes,9,opt,name=what,proto3" json:"what,omitempty"`                                                  // Limit, Overloaded: what it is of; Function, FunctionNotFound, FuelExhausted, KeyspaceNotFound, KeyspaceExists: the name; ClusterMismatch: the cluster wanted
 	Limit            int64                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`                                              // Limit; DiskFull: the bytes that must stay free; ClockOffset, FuelExhausted: the maximum in nanoseconds
-	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`                                                  // Limit; DiskFull: the bytes that are free
+	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`                                                  // Limit; DiskFull: the bytes that are free; FuelExhausted: the maximum in instructions
 	Value            []byte                 `protobuf:"bytes,12,opt,name=value,proto3" json:"value,omitempty"`                                               // ConditionFailed: current value
 	Exists           bool                   `protobuf:"varint,13,opt,name=exists,proto3" json:"exists,omitempty"`                                            // ConditionFailed: whether the key exists
 	FunctionCode     int64                  `protobuf:"varint,14,opt,name=function_code,json=functionCode,proto3" json:"function_code,omitempty"`            // Function

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -58,16 +57,23 @@ func TestCompilePlainGuest(t *testing.T) {
 func TestCompileRefuses(t *testing.T) {
 	spin := []byte{0x03, 0x40, 0x0c, 0x00, 0x0b} // loop br 0 end
 	trap := []byte{0x00}
-	r := newRuntime(t, Options{CallTimeout: 300 * time.Millisecond})
+	r := newRuntime(t, Options{Fuel: 1_000_000})
 	for name, c := range map[string]struct {
 		module []byte
 		want   string
 	}{
-		"empty":    {nil, "it is not a WebAssembly module of version 1"},
-		"text":     {[]byte("(module)"), "it is not a WebAssembly module of version 1"},
-		"preamble": {preamble, "it does not export the function locus_abi_version () -> (i32)"},
-		"cut off":  {plainGuest().bytes()[:40], "is cut off"},
-		"garbage":  {append(append([]byte{}, preamble...), 1, 3, 0xff, 0xff, 0xff), "it is not valid WebAssembly"},
+		"empty":       {nil, "it is not a WebAssembly module of version 1"},
+		"text":        {[]byte("(module)"), "it is not a WebAssembly module of version 1"},
+		"preamble":    {preamble, "it does not export the function locus_abi_version () -> (i32)"},
+		"cut off":     {plainGuest().bytes()[:40], "is cut off"},
+		"garbage":     {append(append([]byte{}, preamble...), 1, 3, 0xff, 0xff, 0xff), "its section with id 1: it is cut off"},
+		"wrong types": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = i32Const(0) }).bytes(), "it is not valid WebAssembly"},
+		"unknown instruction": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = []byte{0xfe, 0} }).bytes(),
+			"function 3: it has the instruction 0xfe, which is not known here"},
+		"own fuel": {plainGuest().change("locus_call", func(f *guestFunc) { f.name = "locus_meter_left" }).bytes(),
+			`it exports "locus_meter_left"; names that begin with locus_meter_ are reserved`},
+		"global of the meter": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = append([]byte{0x23, 0, 0x1a}, i64Const(0)...) }).bytes(),
+			"function 3: it uses global 0 of 0"},
 		"no version": {plainGuest().without("locus_abi_version").bytes(),
 			"it does not export the function locus_abi_version () -> (i32)"},
 		"no alloc": {plainGuest().without("locus_alloc").bytes(), "it does not export the function locus_alloc (i32) -> (i32)"},
@@ -116,7 +122,7 @@ func TestCompileRefuses(t *testing.T) {
 		}(), "its _initialize failed"},
 		"trapping describe": {plainGuest().change("locus_describe", func(f *guestFunc) { f.body = trap }).bytes(), "unreachable"},
 		"spinning version": {plainGuest().change("locus_abi_version", func(f *guestFunc) { f.body = append(append([]byte{}, spin...), i32Const(1)...) }).bytes(),
-			"stopped at its bound of time"},
+			"stopped when it had used up its fuel, 1000000 instructions"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := r.Compile(ctx, "f", c.module)
@@ -163,7 +169,7 @@ func TestCompileLimits(t *testing.T) {
 }
 
 func TestOptionsValidate(t *testing.T) {
-	for _, o := range []Options{{MaxModuleBytes: -1}, {CallTimeout: -1}, {MaxInstances: -1}, {Workers: -1}, {MaxResultBytes: -1}, {MaxWriteBytes: -1}, {MemoryLimitPages: 1 << 17}} {
+	for _, o := range []Options{{MaxModuleBytes: -1}, {Fuel: -1}, {WriteFuel: -1}, {OptimisticFuel: -1}, {PoolBytes: -1}, {CallTimeout: -1}, {MaxInstances: -1}, {Workers: -1}, {MaxResultBytes: -1}, {MaxWriteBytes: -1}, {MemoryLimitPages: 1 << 17}} {
 		_, err := NewRuntime(o)
 		require.ErrorContains(t, err, "wasm: Options.")
 	}
@@ -231,7 +237,7 @@ func FuzzRestrict(f *testing.F) {
 func FuzzCompile(f *testing.F) {
 	f.Add(plainGuest().bytes())
 	f.Add(moduleFile(f, "testdata/hostile.wasm"))
-	r, err := NewRuntime(Options{CallTimeout: 20 * time.Millisecond, MaxInstances: 1})
+	r, err := NewRuntime(Options{Fuel: 1_000_000, MaxInstances: 1})
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, module []byte) {
 		if fn, err := r.Compile(ctx, "f", module); err == nil {

@@ -115,15 +115,15 @@ func TestArgumentsCrossWhole(t *testing.T) {
 
 // TestWriteBound: a call on a key, for which a range's writes wait, has a shorter bound than others.
 func TestWriteBound(t *testing.T) {
-	r := newRuntime(t, Options{CallTimeout: time.Hour, WriteTimeout: 20 * time.Millisecond})
+	r := newRuntime(t, Options{Fuel: 1 << 60, WriteFuel: 20_000})
 	_, err := hostile(t, r, "pure").CallWrite(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("s"))
 	require.ErrorIs(t, err, api.ErrFuelExhausted)
-	require.ErrorContains(t, err, "20ms")
+	require.Equal(t, &api.FuelError{Function: "pure", Limit: 20_000}, err)
 }
 
 // TestOptimisticCalls have a longer bound, and keep no worker from others while they use it.
 func TestOptimisticCalls(t *testing.T) {
-	r := newRuntime(t, Options{Workers: 1, WriteTimeout: time.Millisecond, OptimisticTimeout: time.Hour})
+	r := newRuntime(t, Options{Workers: 1, WriteFuel: 10_000, OptimisticFuel: 1 << 60})
 	spinning, stop := context.WithCancel(udf.Optimistic(ctx))
 	ended := make(chan error)
 	f := hostile(t, r, "pure")
@@ -145,17 +145,17 @@ func TestOptimisticCalls(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
-// TestTimeBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
+// TestFuelBound: a guest that spins is stopped, by the bound or by its caller, and the garbage collector
 // does not wait for it.
-func TestTimeBound(t *testing.T) {
-	r := newRuntime(t, Options{CallTimeout: 300 * time.Millisecond, MaxInstances: 1})
+func TestFuelBound(t *testing.T) {
+	r := newRuntime(t, Options{Fuel: 100_000_000, MaxInstances: 1})
 	f := hostile(t, r, "pure")
 	_, err := f.CallPure(ctx, udf.CodecRaw, []byte("s"))
 	require.ErrorIs(t, err, api.ErrFuelExhausted)
-	require.ErrorContains(t, err, `function "pure" was stopped at its bound of time, 300ms`)
+	require.ErrorContains(t, err, `function "pure" was stopped when it had used up its fuel, 100000000 instructions`)
 	require.Equal(t, uint64(1), visits(t, f), "the instance was discarded")
 
-	slow := hostile(t, newRuntime(t, Options{CallTimeout: time.Hour}), "pure")
+	slow := hostile(t, newRuntime(t, Options{Fuel: 1 << 60}), "pure")
 	bounded, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
 	_, err = slow.CallPure(bounded, udf.CodecRaw, []byte("s"))
@@ -313,7 +313,7 @@ func TestRange(t *testing.T) {
 }
 
 func TestRangeErrors(t *testing.T) {
-	f := hostile(t, newRuntime(t, Options{MaxInstances: 1, CallTimeout: 300 * time.Millisecond}), "range")
+	f := hostile(t, newRuntime(t, Options{MaxInstances: 1, Fuel: 1_000_000}), "range")
 	s := memstore.New(map[string]string{"k": "v"})
 	batch := s.Batches(udf.Span{})[0]
 
@@ -325,7 +325,7 @@ func TestRangeErrors(t *testing.T) {
 	require.ErrorContains(t, err, `function "range" is range and can't be run as pure`)
 
 	for mode, want := range map[string]string{
-		"t": "wasm error: unreachable", "g": "it is not of a kind that may read", "s": "was stopped at its bound of time, 300ms",
+		"t": "wasm error: unreachable", "g": "it is not of a kind that may read", "s": "was stopped when it had used up its fuel, 1000000 instructions",
 	} {
 		a, err := f.NewAccumulator(ctx, udf.CodecRaw, []byte(mode))
 		require.NoError(t, err)
@@ -448,4 +448,47 @@ func TestEcho(t *testing.T) {
 	}
 	_, err = f.CallPure(ctx, udf.CodecRaw, make([]byte, 1<<20+1))
 	require.ErrorContains(t, err, "its locus_alloc has no room for 1048577 bytes")
+}
+
+// TestPoolBytes: idle instances are kept while there is room for all, and the longest unused goes first.
+func TestPoolBytes(t *testing.T) {
+	module := moduleFile(t, "testdata/hostile.wasm")
+	r := newRuntime(t, Options{})
+	var functions []*Function
+	for _, name := range []string{"pure", "reader", "writer"} {
+		functions = append(functions, compile(t, r, name, module))
+	}
+	one := r.keep.mu.bytes / 3
+	require.Positive(t, one)
+	require.Equal(t, 3, r.keep.mu.idle.Len(), "each has the instance that was asked for its manifest")
+
+	r.keep.limit = 2 * one
+	seen := func(f *Function) uint64 {
+		out, err := f.CallRead(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, []byte("v"))
+		require.NoError(t, err)
+		return binary.LittleEndian.Uint64(out.Result)
+	}
+	pure, reader := functions[0], functions[1]
+	require.Equal(t, uint64(1), seen(pure), "which ends the instance of reader")
+	require.Equal(t, uint64(2), seen(pure))
+	require.Equal(t, 2*one, r.keep.mu.bytes)
+	require.Equal(t, uint64(1), seen(reader), "which ends that of writer")
+	require.Equal(t, uint64(3), seen(pure))
+	require.Equal(t, uint64(2), seen(reader))
+
+	// What is in use is never ended, and counts.
+	r.keep.limit = 1
+	require.Equal(t, uint64(4), seen(pure))
+	require.Zero(t, r.keep.mu.bytes, "none is kept")
+	require.Equal(t, uint64(1), seen(pure))
+
+	r.keep.limit = 100 * one
+	_, err := pure.CallPure(ctx, udf.CodecRaw, []byte("m"))
+	require.NoError(t, err)
+	require.Equal(t, int64(256<<16), r.keep.mu.bytes, "the memory that a guest took is counted when it is put back")
+	for _, f := range functions {
+		f.Close()
+	}
+	require.Zero(t, r.keep.mu.bytes)
+	require.Zero(t, r.keep.mu.idle.Len())
 }

@@ -58,8 +58,10 @@ func instantiateHost(ctx context.Context, r wazero.Runtime) error {
 	for _, h := range hostFunctions {
 		f := wasm.GoModuleFunc(func(ctx context.Context, m wasm.Module, stack []uint64) {
 			// An instance runs only inside enter, which puts it into the context.
-			e := &ctx.Value(instanceKey{}).(*instance).env
-			h.run(e, memory{m.Memory()}, stack)
+			i := ctx.Value(instanceKey{}).(*instance)
+			i.charge(hostFuel)
+			i.await()
+			h.run(&i.env, memory{m.Memory(), &i.tank}, stack)
 		})
 		b.NewFunctionBuilder().WithGoModuleFunction(f, h.params, h.results).Export(h.name)
 	}
@@ -69,7 +71,10 @@ func instantiateHost(ctx context.Context, r wazero.Runtime) error {
 
 // memory is a guest's memory as host functions use it. An access outside of it panics with outside, which
 // ends the guest as a trap does.
-type memory struct{ wasm.Memory }
+type memory struct {
+	wasm.Memory
+	tank *tank
+}
 
 // outside is a pointer and a length that are not in the guest's memory.
 type outside struct{ ptr, n, size uint32 }
@@ -87,10 +92,18 @@ func (m memory) view(ptr, n uint64) []byte {
 	return b
 }
 
+// read is a view that the guest pays for.
+func (m memory) read(ptr, n uint64) []byte {
+	b := m.view(ptr, n)
+	m.tank.charge(uint64(len(b)) / bytesPerFuel)
+	return b
+}
+
 // hand copies data into a buffer of the guest and returns its length; data that doesn't fit is not
 // copied. The buffer is checked even then.
 func (m memory) hand(ptr, n uint64, data []byte) uint64 {
 	if buf := m.view(ptr, n); len(data) <= len(buf) {
+		m.tank.charge(uint64(len(data)) / bytesPerFuel)
 		copy(buf, data)
 	}
 	return uint64(len(data))
@@ -104,7 +117,7 @@ func failed() uint64 {
 func failed32() uint64 { return uint64(uint32(failed())) }
 
 func hostGet(e *env, m memory, stack []uint64) {
-	key := m.view(stack[0], stack[1])
+	key := m.read(stack[0], stack[1])
 	m.view(stack[2], stack[3])
 	if !e.canRead() {
 		stack[0] = failed()
@@ -124,7 +137,7 @@ func hostGet(e *env, m memory, stack []uint64) {
 }
 
 func hostScanOpen(e *env, m memory, stack []uint64) {
-	start, end := m.view(stack[0], stack[1]), m.view(stack[2], stack[3])
+	start, end := m.read(stack[0], stack[1]), m.read(stack[2], stack[3])
 	handle, ok := e.openScan(start, end)
 	if !ok {
 		stack[0] = failed32()
@@ -155,7 +168,7 @@ func hostScanClose(e *env, _ memory, stack []uint64) {
 }
 
 func hostPut(e *env, m memory, stack []uint64) {
-	key, value, ttl := m.view(stack[0], stack[1]), m.view(stack[2], stack[3]), int64(stack[4])
+	key, value, ttl := m.read(stack[0], stack[1]), m.read(stack[2], stack[3]), int64(stack[4])
 	if !e.canWrite(len(key) + len(value)) {
 		stack[0] = failed32()
 		return
@@ -169,7 +182,7 @@ func hostPut(e *env, m memory, stack []uint64) {
 }
 
 func hostDelete(e *env, m memory, stack []uint64) {
-	key := m.view(stack[0], stack[1])
+	key := m.read(stack[0], stack[1])
 	if !e.canWrite(len(key)) {
 		stack[0] = failed32()
 		return
@@ -207,7 +220,9 @@ func hostCallID(e *env, m memory, stack []uint64) {
 func hostKey(e *env, m memory, stack []uint64) { stack[0] = m.hand(stack[0], stack[1], e.info.Key) }
 
 func hostRandom(e *env, m memory, stack []uint64) {
-	_, _ = e.random().Read(m.view(stack[0], stack[1])) // never fails
+	b := m.view(stack[0], stack[1])
+	m.tank.charge(randomFuel * uint64(len(b)))
+	_, _ = e.random().Read(b) // never fails
 }
 
 var _ udf.Runnable = (*Function)(nil)

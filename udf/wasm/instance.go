@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -27,8 +28,12 @@ type instance struct {
 	// stack is reused for arguments and results.
 	stack [4]uint64
 	env   env
+	tank
 	// broken: the guest was stopped in the middle, and its memory can't be trusted.
 	broken bool
+	// bytes is its memory as its keeper counted it, and kept its place among the idle ones.
+	bytes  int64
+	kept   *list.Element
 	stderr tail
 	nanos  int64 // the guest's monotonic clock
 }
@@ -46,17 +51,25 @@ func (f *Function) instantiate(outer context.Context) (*instance, error) {
 		WithStdout(io.Discard).WithStderr(&i.stderr).
 		WithRandSource(i).WithWalltime(i.walltime, sys.ClockResolution(time.Millisecond)).
 		WithNanotime(i.nanotime, 1).WithNanosleep(func(ns int64) { i.nanos += max(0, ns) })
-	ctx, cancel := context.WithTimeout(context.WithValue(outer, instanceKey{}, i), initTimeout)
-	defer cancel()
+	ctx := context.WithValue(outer, instanceKey{}, i)
 	if i.module, err = f.runtime.wazero.InstantiateModule(ctx, f.compiled, config); err != nil {
 		return nil, fmt.Errorf("it can't be instantiated: %w", err)
 	}
 	for name := range f.compiled.ExportedFunctions() {
 		i.exports[name] = i.module.ExportedFunction(name)
 	}
+	i.tank = newTank(i.module)
 	if setup := i.exports[exportSetup.name]; setup != nil {
-		if _, err := setup.Call(ctx); err != nil {
-			err = i.stopped(outer, err, initTimeout)
+		i.fill(bound{initFuel, initTimeout})
+		unwatch := i.watch(outer)
+		_, err := setup.Call(ctx)
+		unwatch()
+		if err != nil {
+			err = i.stopped(outer, err)
+		} else {
+			err = i.out(f.name)
+		}
+		if err != nil {
 			i.close()
 			return nil, fmt.Errorf("its _initialize failed: %w", err)
 		}
@@ -76,9 +89,9 @@ func (i *instance) reset(e env) {
 	i.stderr.reset()
 }
 
-// enter runs one part of the function: use calls exports. It takes a worker for as long, and bounds the
-// time. The error is the store's, the guest's own, or how the guest was stopped.
-func (i *instance) enter(ctx context.Context, e env, timeout time.Duration, use func(ctx context.Context) error) (fuel uint64, err error) {
+// enter runs one part of the function: use calls exports. It takes a worker for as long, and bounds what the guest uses. The error
+// is the store's, the guest's own, or how the guest was stopped.
+func (i *instance) enter(ctx context.Context, e env, b bound, use func(ctx context.Context) error) (fuel uint64, err error) {
 	release, err := i.f.runtime.work(ctx)
 	if err != nil {
 		return 0, err
@@ -86,14 +99,18 @@ func (i *instance) enter(ctx context.Context, e env, timeout time.Duration, use 
 	defer release()
 	i.reset(e)
 	defer i.reset(env{})
-	bounded, cancel := context.WithTimeout(context.WithValue(ctx, instanceKey{}, i), timeout)
-	defer cancel()
-	began := time.Now()
-	err = use(bounded)
-	fuel = uint64(max(0, time.Since(began)))
+	i.fill(b)
+	unwatch := i.watch(ctx)
+	err = use(context.WithValue(ctx, instanceKey{}, i))
+	unwatch()
+	fuel = i.used()
 	switch {
 	case i.broken:
-		return fuel, i.stopped(ctx, err, timeout)
+		return fuel, i.stopped(ctx, err)
+	case i.remaining() < 0:
+		// It came to its end between two looks at its fuel.
+		i.broken = true
+		return fuel, i.out(i.f.name)
 	case i.env.failed != nil:
 		return fuel, i.env.failed
 	case i.env.refusal != nil && i.env.refusal.Code == udf.CodeBadArgument:
@@ -155,8 +172,14 @@ func (i *instance) crash(err error) error {
 	return err
 }
 
-// stopped says why a guest was stopped. ctx is the caller's, without the bound on time.
-func (i *instance) stopped(ctx context.Context, err error, timeout time.Duration) error {
+// stopped says why a guest was stopped.
+func (i *instance) stopped(ctx context.Context, err error) error {
+	if out := i.out(i.f.name); out != nil {
+		return out
+	}
+	if cause := ctx.Err(); cause != nil && i.cancelled {
+		return cause
+	}
 	crashed := &api.FunctionError{Function: i.f.name, Code: udf.CodeCrashed}
 	var exit *sys.ExitError
 	var beyond *outside
@@ -166,11 +189,6 @@ func (i *instance) stopped(ctx context.Context, err error, timeout time.Duration
 	case !errors.As(err, &exit):
 		// The first line says what happened; a stack of addresses follows.
 		crashed.Message, _, _ = strings.Cut(err.Error(), "\n")
-	case exit.ExitCode() == sys.ExitCodeDeadlineExceeded || exit.ExitCode() == sys.ExitCodeContextCanceled:
-		if cause := ctx.Err(); cause != nil {
-			return cause
-		}
-		return &api.FuelError{Function: i.f.name, Bound: timeout}
 	default:
 		crashed.Message = fmt.Sprintf("it exited with status %d", exit.ExitCode())
 	}
@@ -181,7 +199,10 @@ func (i *instance) stopped(ctx context.Context, err error, timeout time.Duration
 }
 
 // Read is the guest's randomness: the call's (wazero asks it for random_get).
-func (i *instance) Read(b []byte) (int, error) { return i.env.random().Read(b) }
+func (i *instance) Read(b []byte) (int, error) {
+	i.charge(randomFuel * uint64(len(b)))
+	return i.env.random().Read(b)
+}
 
 // walltime is the guest's clock: the call's timestamp, which stands still.
 func (i *instance) walltime() (sec int64, nsec int32) {

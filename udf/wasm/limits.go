@@ -14,4 +14,14 @@ const (
 	maxErrorMessage  = 4 << 10
 	maxStderr        = 4 << 10 // kept for the message of a guest that exits
 	initTimeout      = 20 * time.Second
+	initFuel         = 10_000_000_000
+)
+
+// Prices of what the host does for a guest, in instructions: about what it takes of the processor. The time that the store needs
+// is bounded by time.
+const (
+	hostFuel     = 500 // a call of the host
+	bytesPerFuel = 8   // of keys, values, batches and messages
+	randomFuel   = 4   // a byte of randomness
+	itemFuel     = 100 // an element of what WASI is given a list of
 )

@@ -6,10 +6,12 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	wasm "github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/internal/meter"
 	"github.com/locuskv/locus/udf/internal/shape"
 )
 
@@ -21,6 +23,7 @@ type Runtime struct {
 	// workers has a token for each guest that runs; patient for each in optimistic mode, which may run for seconds and must
 	// not keep others from their turn.
 	workers, patient chan struct{}
+	keep             *keeper
 }
 
 // NewRuntime makes a runtime with wazero's compiler, or its interpreter on a machine that the compiler
@@ -32,8 +35,8 @@ func NewRuntime(o Options) (*Runtime, error) {
 	o = o.withDefaults()
 	// No V3 features: what a module may use is what restrict knows to bound.
 	config := wazero.NewRuntimeConfig().WithCoreFeatures(wasm.CoreFeaturesV2).
-		WithCloseOnContextDone(true).WithMemoryLimitPages(o.MemoryLimitPages).WithMemoryCapacityFromMax(true)
-	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers)}
+		WithMemoryLimitPages(o.MemoryLimitPages)
+	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers), keep: &keeper{limit: o.PoolBytes}}
 	if o.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
 		if err != nil {
@@ -44,7 +47,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 	}
 	ctx := context.Background()
 	r.wazero = wazero.NewRuntimeWithConfig(ctx, config)
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r.wazero); err != nil {
+	if _, err := wasi_snapshot_preview1.Instantiate(experimental.WithFunctionListenerFactory(ctx, tolls{}), r.wazero); err != nil {
 		return nil, fmt.Errorf("wasm: make the module %s: %w", moduleWASI, err)
 	}
 	if err := instantiateHost(ctx, r.wazero); err != nil {
@@ -107,12 +110,15 @@ func (r *Runtime) compile(ctx context.Context, name string, module []byte) (*Fun
 	if err != nil {
 		return nil, err
 	}
+	if module, err = meter.Rewrite(module); err != nil {
+		return nil, err
+	}
 	compiled, err := r.wazero.CompileModule(ctx, module)
 	if err != nil {
 		return nil, fmt.Errorf("it is not valid WebAssembly: %w", err)
 	}
 	f := &Function{runtime: r, name: name, compiled: compiled}
-	f.pool = newPool(f, r.options.MaxInstances)
+	f.pool = newPool(f, r.keep, r.options.MaxInstances)
 	if err := f.inspect(ctx); err != nil {
 		f.Close()
 		return nil, err
@@ -159,7 +165,7 @@ func (f *Function) inspect(ctx context.Context) error {
 // describe asks the guest for its ABI version and manifest.
 func (i *instance) describe(ctx context.Context) (entries []shape.Entry, err error) {
 	var text []byte
-	_, err = i.enter(ctx, env{}, i.f.runtime.options.CallTimeout, func(ctx context.Context) error {
+	_, err = i.enter(ctx, env{}, i.f.runtime.bounds(ctx, i.f.Kind()), func(ctx context.Context) error {
 		version, err := i.call(ctx, &exportVersion)
 		if err != nil {
 			return err

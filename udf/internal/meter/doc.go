@@ -1,0 +1,2 @@
+// Package meter rewrites WebAssembly modules.
+package meter

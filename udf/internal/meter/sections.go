@@ -1,0 +1,275 @@
+package meter
+
+import "slices"
+
+// sections rewrites all sections, and adds those that are missing at their places.
+func (m *rewriter) sections() error {
+	last := 0
+	for m.r.more() {
+		id := m.r.byte()
+		body := reader{b: m.r.bytes(m.r.u32())}
+		if m.r.err != nil {
+			return m.r.err
+		}
+		if id != sectionCustom {
+			if int(id) >= len(order) || order[id] <= last {
+				return refuse("it has a section with id %d where none belongs", id)
+			}
+			m.missing(last, order[id])
+			last = order[id]
+		}
+		m.body = m.body[:0]
+		m.section(id, &body)
+		if body.err == nil && body.pos != len(body.b) {
+			return refuse("its section with id %d has %d bytes too many", id, len(body.b)-body.pos)
+		}
+		if body.err != nil {
+			return refuse("its section with id %d: %v", id, body.err)
+		}
+		m.emit(id)
+	}
+	m.missing(last, len(order))
+	return m.r.err
+}
+
+// missing makes the sections that the rewriter adds to, if the module has none between the places after and before.
+func (m *rewriter) missing(after, before int) {
+	for _, id := range []byte{sectionType, sectionFunction, sectionGlobal, sectionExport, sectionCode} {
+		if p := order[id]; after < p && p < before {
+			m.body = m.body[:0]
+			m.section(id, &reader{b: []byte{0}})
+			m.emit(id)
+		}
+	}
+}
+
+func (m *rewriter) emit(id byte) {
+	m.out = append(m.out, id)
+	m.out = appendU32(m.out, len(m.body))
+	m.out = append(m.out, m.body...)
+}
+
+// section writes one section's body to m.body.
+func (m *rewriter) section(id byte, r *reader) {
+	switch id {
+	case sectionType:
+		m.typeSection(r)
+	case sectionImport:
+		m.importSection(r)
+	case sectionFunction:
+		m.functionSection(r)
+	case sectionMemory:
+		m.memory = r.u32() > 0
+		m.rest(r)
+	case sectionGlobal:
+		m.globalSection(r)
+	case sectionExport:
+		m.exportSection(r)
+	case sectionStart:
+		r.below(uint32(len(m.funcs)), "function")
+		m.rest(r)
+	case sectionElement:
+		m.elementSection(r)
+	case sectionDataCount:
+		r.u32() // which wazero takes for 0 if it is missing at the very end
+		m.rest(r)
+	case sectionCode:
+		m.codeSection(r)
+	default:
+		m.rest(r)
+	}
+}
+
+// rest copies a section whose end the compiler checks: nothing is appended to it.
+func (m *rewriter) rest(r *reader) {
+	r.pos = len(r.b)
+	m.body = append(m.body, r.b...)
+}
+
+// vector writes how many items there are, then the r's items as read by each, which the caller follows with its own.
+func (m *rewriter) vector(r *reader, added func(n uint32) int, each func(i uint32)) {
+	n := r.u32()
+	m.body = appendU32(m.body, int(n)+added(n))
+	from := r.pos
+	for i := uint32(0); i < n && r.err == nil; i++ {
+		each(i)
+	}
+	m.body = append(m.body, r.b[from:r.pos]...)
+}
+
+// typeSection reads the types. It adds, for each list of several results that a function of the module may have, the type of a
+// block with them, and then that of refill.
+func (m *rewriter) typeSection(r *reader) {
+	n := r.u32()
+	from := r.pos
+	m.results = make(map[string]uint32)
+	var added [][]byte
+	for i := uint32(0); i < n && r.err == nil; i++ {
+		if form := r.byte(); form != formFunc && r.err == nil {
+			r.fail(refuse("type %d is not of a function", i))
+		}
+		params := r.bytes(r.u32())
+		results := r.bytes(r.u32())
+		m.types = append(m.types, signature{params: len(params), results: results})
+		if _, have := m.results[string(results)]; len(results) > 1 && !have {
+			m.results[string(results)] = n + uint32(len(added))
+			added = append(added, results)
+		}
+	}
+	m.refillType = n + uint32(len(added))
+	m.body = appendU32(m.body, int(n)+len(added)+1)
+	m.body = append(m.body, r.b[from:r.pos]...)
+	for _, results := range added {
+		m.body = append(m.body, formFunc, 0)
+		m.body = appendU32(m.body, len(results))
+		m.body = append(m.body, results...)
+	}
+	m.body = append(m.body, formFunc, 0, 0)
+}
+
+// importSection counts the functions and refuses what would move the indices of what is added, or make metering incomplete.
+func (m *rewriter) importSection(r *reader) {
+	for n := r.u32(); n > 0 && r.err == nil; n-- {
+		module, name := r.bytes(r.u32()), r.bytes(r.u32())
+		if kind := r.byte(); kind != 0 && r.err == nil {
+			r.fail(refuse("it imports %q of %q, which is not a function", name, module))
+		}
+		m.funcs = append(m.funcs, r.below(uint32(len(m.types)), "type"))
+	}
+	m.imports = len(m.funcs)
+	m.body = append(m.body, r.b[:r.pos]...)
+}
+
+// functionSection adds refill at the end, so that no index changes.
+func (m *rewriter) functionSection(r *reader) {
+	m.vector(r, func(uint32) int { return 1 }, func(uint32) {
+		m.funcs = append(m.funcs, r.below(uint32(len(m.types)), "type"))
+	})
+	m.body = appendU32(m.body, int(m.refillType))
+}
+
+// globalSection adds Left, Rest and Stop.
+func (m *rewriter) globalSection(r *reader) {
+	m.vector(r, func(n uint32) int { m.globals = n; return 3 }, func(uint32) {
+		r.byte() // type
+		r.byte() // mutable or not
+		m.constant(r)
+	})
+	m.body = append(m.body, typeI64, 1, opI64Const, 0, opEnd)
+	m.body = append(m.body, typeI64, 1, opI64Const, 0, opEnd)
+	m.body = append(m.body, typeI32, 1, opI32Const, 0, opEnd)
+}
+
+func (m *rewriter) exportSection(r *reader) {
+	m.vector(r, func(uint32) int { return 3 }, func(uint32) {
+		name, kind := r.bytes(r.u32()), r.byte()
+		switch kind {
+		case 0:
+			r.below(uint32(len(m.funcs)), "function")
+		case kindGlobal:
+			r.below(m.globals, "global")
+		default:
+			r.u32()
+		}
+		if reservedName(name) {
+			r.fail(refuse("it exports %q; names that begin with %s are reserved", name, reserved))
+		}
+	})
+	for i, name := range []string{Left, Rest, Stop} {
+		m.body = appendU32(m.body, len(name))
+		m.body = append(append(m.body, name...), kindGlobal)
+		m.body = appendU32(m.body, int(m.globals)+i)
+	}
+}
+
+// elementSection looks for the index of refill, which must not be reachable.
+func (m *rewriter) elementSection(r *reader) {
+	m.vector(r, func(uint32) int { return 0 }, func(uint32) {
+		const passive, explicit, expressions = 1, 2, 4
+		form := r.u32()
+		if form > 7 {
+			r.fail(refuse("it has an element segment of form %d", form))
+			return
+		}
+		if form&passive == 0 {
+			if form&explicit != 0 {
+				r.u32() // table
+			}
+			m.constant(r)
+		}
+		if form&(passive|explicit) != 0 {
+			r.byte() // kind or type
+		}
+		for n := r.u32(); n > 0 && r.err == nil; n-- {
+			if form&expressions != 0 {
+				m.constant(r)
+			} else {
+				r.below(uint32(len(m.funcs)), "function")
+			}
+		}
+	})
+}
+
+// constant reads a constant expression.
+func (m *rewriter) constant(r *reader) {
+	for r.err == nil {
+		switch op := r.byte(); op {
+		case opEnd:
+			return
+		case opI32Const:
+			r.signed(5)
+		case opI64Const:
+			r.signed(10)
+		case opF32Const:
+			r.bytes(4)
+		case opF64Const:
+			r.bytes(8)
+		case opGlobalGet:
+			r.below(m.globals, "global")
+		case opRefNull:
+			m.refType(r)
+		case opRefFunc:
+			r.below(uint32(len(m.funcs)), "function")
+		case opVector:
+			if sub := r.byte(); sub != 12 && r.err == nil {
+				r.fail(refuse("it has the instruction 0xfd %#x in a constant", sub))
+			}
+			r.bytes(16)
+		default:
+			if r.err == nil {
+				r.fail(refuse("it has the instruction %#x in a constant", op))
+			}
+		}
+	}
+}
+
+func (m *rewriter) refType(r *reader) {
+	if t := r.byte(); r.err == nil && !slices.Contains([]byte{refFunc, refExtern}, t) {
+		r.fail(refuse("it has a null of type %#x", t))
+	}
+}
+
+// codeSection rewrites the functions and adds refill.
+func (m *rewriter) codeSection(r *reader) {
+	n := r.u32()
+	if int(n) != len(m.funcs)-m.imports && r.err == nil {
+		r.fail(refuse("it declares %d functions and has the code of %d", len(m.funcs)-m.imports, n))
+	}
+	m.body = appendU32(m.body, int(n)+1)
+	for i := uint32(0); i < n && r.err == nil; i++ {
+		body := reader{b: r.bytes(r.u32())}
+		if r.err != nil {
+			return
+		}
+		m.code.rewrite(m, &body, m.types[m.funcs[m.imports+int(i)]])
+		if body.err != nil {
+			r.fail(refuse("function %d: %v", m.imports+int(i), body.err))
+			return
+		}
+		m.body = appendU32(m.body, len(m.code.out))
+		m.body = append(m.body, m.code.out...)
+	}
+	refill := m.refill()
+	m.body = appendU32(m.body, len(refill))
+	m.body = append(m.body, refill...)
+}
