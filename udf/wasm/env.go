@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -21,12 +22,16 @@ type env struct {
 	info     udf.Info
 	log      func(function, line string)
 	maxWrite int
+	maxMany  int // bytes of the answer to one get_many
+	// mapping: the entry maps a batch, and may emit.
+	mapping bool
 
 	// failed is the first error of the store or of a limit: the call ends with it.
 	failed error
 	// refusal is the guest's own error.
 	refusal *api.FunctionError
 	scans   [maxOpenScans]*scan
+	outputs outputs
 	written int
 	logged  int
 	chacha  *rand.ChaCha8
@@ -38,6 +43,12 @@ type scan struct {
 	pending []byte
 	next    []byte
 	done    bool
+}
+
+// bind gives the environment what it has of its function.
+func (e *env) bind(f *Function) {
+	o := f.runtime.options
+	e.function, e.log, e.maxWrite, e.maxMany = f.name, o.Log, o.MaxWriteBytes, o.MaxResultBytes
 }
 
 // fail remembers the first error; nil is none.
@@ -74,6 +85,55 @@ func (e *env) canWrite(n int) bool {
 		e.fail(&api.LimitError{What: fmt.Sprintf("bytes written by function %q", e.function), Limit: int64(e.maxWrite), Got: int64(e.written)})
 	}
 	return e.failed == nil
+}
+
+// absentLen stands where the length of a value would, for a key that does not exist.
+const absentLen = 1<<32 - 1
+
+// getMany looks packed keys up, each its length in 4 bytes and itself, and packs their values the same way. The
+// answer is the host's until the guest has been given a copy: keys may lie where it is going to be.
+func (e *env) getMany(keys []byte) (values []byte, ok bool) {
+	if !e.canRead() {
+		return nil, false
+	}
+	for n := 1; len(keys) > 0; n++ {
+		if n > maxGetMany {
+			e.fail(&api.LimitError{What: fmt.Sprintf("number of keys in one get_many of function %q", e.function), Limit: maxGetMany, Got: maxGetMany + 1})
+			return nil, false
+		}
+		key, rest, whole := cutLengthPrefixed(keys)
+		if !whole {
+			e.fail(&api.FunctionError{Function: e.function, Code: udf.CodeCrashed, Message: fmt.Sprintf("key %d that it gave to get_many is cut off", n)})
+			return nil, false
+		}
+		keys = rest
+		value, found, err := e.view.Get(key)
+		if err != nil {
+			e.fail(err)
+			return nil, false
+		}
+		size := uint32(absentLen)
+		if found {
+			size = uint32(len(value))
+		}
+		values = append(binary.LittleEndian.AppendUint32(values, size), value...)
+		if len(values) > e.maxMany {
+			e.fail(&api.LimitError{What: fmt.Sprintf("answer to one get_many of function %q", e.function), Limit: int64(e.maxMany), Got: int64(len(values))})
+			return nil, false
+		}
+	}
+	return values, true
+}
+
+// emit takes an output of a map function.
+func (e *env) emit(output []byte) {
+	switch {
+	case e.failed != nil:
+	case !e.mapping:
+		e.deny("emit")
+	default:
+		e.fail(e.outputs.add(e.function, output))
+	}
 }
 
 func (e *env) openScan(start, end []byte) (handle int, ok bool) {

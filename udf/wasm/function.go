@@ -212,13 +212,17 @@ func (a *accumulator) fetch(ctx context.Context, spec *exportSpec, what string) 
 }
 
 func (a *accumulator) enter(ctx context.Context, use func(context.Context) error) error {
+	return a.enterWith(ctx, env{}, use)
+}
+
+func (a *accumulator) enterWith(ctx context.Context, e env, use func(context.Context) error) error {
 	if a.failed != nil {
 		return a.failed
 	}
 	if a.instance == nil {
 		return fmt.Errorf("wasm: the accumulator is closed")
 	}
-	fuel, err := a.instance.enter(ctx, env{}, a.instance.f.runtime.options.CallTimeout, use)
+	fuel, err := a.instance.enter(ctx, e, a.instance.f.runtime.options.CallTimeout, use)
 	a.fuel += fuel
 	a.failed = err
 	return err

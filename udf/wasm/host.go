@@ -30,11 +30,13 @@ type hostSpec struct {
 // leaves its result there.
 var hostFunctions = []hostSpec{
 	{"get", sig([]wasm.ValueType{i32, i32, i32, i32}, i64), hostGet},
+	{"get_many", sig([]wasm.ValueType{i32, i32, i32, i32}, i64), hostGetMany},
 	{"scan_open", sig([]wasm.ValueType{i32, i32, i32, i32}, i32), hostScanOpen},
 	{"scan_next", sig([]wasm.ValueType{i32, i32, i32}, i64), hostScanNext},
 	{"scan_close", sig([]wasm.ValueType{i32}), hostScanClose},
 	{"put", sig([]wasm.ValueType{i32, i32, i32, i32, i64}, i32), hostPut},
 	{"delete", sig([]wasm.ValueType{i32, i32}, i32), hostDelete},
+	{"emit", sig([]wasm.ValueType{i32, i32}, i32), hostEmit},
 	{"error", sig([]wasm.ValueType{i64, i32, i32}), hostError},
 	{"log", sig([]wasm.ValueType{i32, i32}), hostLog},
 	{"timestamp", sig(nil, i64), hostTimestamp},
@@ -123,6 +125,18 @@ func hostGet(e *env, m memory, stack []uint64) {
 	}
 }
 
+// hostGetMany answers several gets in one crossing.
+func hostGetMany(e *env, m memory, stack []uint64) {
+	keys := m.view(stack[0], stack[1])
+	m.view(stack[2], stack[3])
+	values, ok := e.getMany(keys)
+	if !ok {
+		stack[0] = failed()
+		return
+	}
+	stack[0] = m.hand(stack[2], stack[3], values)
+}
+
 func hostScanOpen(e *env, m memory, stack []uint64) {
 	start, end := m.view(stack[0], stack[1]), m.view(stack[2], stack[3])
 	handle, ok := e.openScan(start, end)
@@ -175,6 +189,11 @@ func hostDelete(e *env, m memory, stack []uint64) {
 		return
 	}
 	e.fail(e.tx.Delete(key))
+	stack[0] = e.answer()
+}
+
+func hostEmit(e *env, m memory, stack []uint64) {
+	e.emit(m.view(stack[0], stack[1]))
 	stack[0] = e.answer()
 }
 

@@ -71,7 +71,7 @@ func (i *instance) close() {
 
 // reset gives the instance the environment of its next entry.
 func (i *instance) reset(e env) {
-	e.function, e.log, e.maxWrite = i.f.name, i.f.runtime.options.Log, i.f.runtime.options.MaxWriteBytes
+	e.bind(i.f)
 	i.env = e
 	i.stderr.reset()
 }
