@@ -21,8 +21,8 @@ type env struct {
 	tx       udf.StoreTx   // nil: the function may not write
 	info     udf.Info
 	log      func(function, line string)
-	maxWrite int
-	maxMany  int // bytes of the answer to one get_many
+	guard    udf.Guard // through which view and tx are asked
+	maxMany  int       // bytes of the answer to one get_many
 	// mapping: the entry maps a batch, and may emit.
 	mapping bool
 
@@ -32,7 +32,6 @@ type env struct {
 	refusal *api.FunctionError
 	scans   [maxOpenScans]*scan
 	outputs outputs
-	written int
 	logged  int
 	chacha  *rand.ChaCha8
 }
@@ -48,7 +47,8 @@ type scan struct {
 // bind gives the environment what it has of its function.
 func (e *env) bind(f *Function) {
 	o := f.runtime.options
-	e.function, e.log, e.maxWrite, e.maxMany = f.name, o.Log, o.MaxWriteBytes, o.MaxResultBytes
+	e.function, e.log, e.maxMany = f.name, o.Log, o.MaxResultBytes
+	e.guard = udf.NewGuard(f.name, &f.entry.Capabilities, e.view, e.tx, uint64(o.MaxReadBytes), uint64(o.MaxWriteBytes))
 }
 
 // fail remembers the first error; nil is none.
@@ -77,12 +77,9 @@ func (e *env) canRead() bool {
 	return e.failed == nil
 }
 
-// canWrite counts n bytes.
-func (e *env) canWrite(n int) bool {
+func (e *env) canWrite() bool {
 	if e.tx == nil {
 		e.deny("write")
-	} else if e.written += n; e.written > e.maxWrite {
-		e.fail(&api.LimitError{What: fmt.Sprintf("bytes written by function %q", e.function), Limit: int64(e.maxWrite), Got: int64(e.written)})
 	}
 	return e.failed == nil
 }
@@ -107,7 +104,7 @@ func (e *env) getMany(keys []byte) (values []byte, ok bool) {
 			return nil, false
 		}
 		keys = rest
-		value, found, err := e.view.Get(key)
+		value, found, err := e.guard.Get(key)
 		if err != nil {
 			e.fail(err)
 			return nil, false
@@ -140,12 +137,17 @@ func (e *env) openScan(start, end []byte) (handle int, ok bool) {
 	if !e.canRead() {
 		return 0, false
 	}
+	span := udf.Span{Start: bytes.Clone(start)}
+	if len(end) > 0 {
+		span.End = bytes.Clone(end)
+	}
+	if err := e.guard.CheckSpan(span); err != nil {
+		e.fail(err)
+		return 0, false
+	}
 	for i := range e.scans {
 		if e.scans[i] == nil {
-			e.scans[i] = &scan{span: udf.Span{Start: bytes.Clone(start), End: bytes.Clone(end)}}
-			if len(end) == 0 {
-				e.scans[i].span.End = nil
-			}
+			e.scans[i] = &scan{span: span}
 			return i, true
 		}
 	}
@@ -164,7 +166,7 @@ func (e *env) scanBatch(handle uint32) (batch []byte, ok bool) {
 	}
 	s := e.scans[handle]
 	if s.pending == nil && !s.done {
-		b, next, err := udf.ScanStep(e.view, s.span)
+		b, next, err := udf.ScanStep(&e.guard, s.span)
 		if err != nil {
 			e.fail(err)
 			return nil, false

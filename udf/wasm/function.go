@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 
@@ -28,6 +29,17 @@ func (f *Function) Kind() udf.Kind { return f.entry.Kind }
 
 // Codec is what the module's manifest declares.
 func (f *Function) Codec() udf.Codec { return f.entry.Codec }
+
+// Capabilities are what the module's manifest declares.
+func (f *Function) Capabilities() udf.Capabilities { return f.entry.Capabilities }
+
+// bound is the shorter of a bound of the node and the function's own limit on fuel.
+func (f *Function) bound(node time.Duration) time.Duration {
+	if own := f.entry.Limits.Fuel; own > 0 && own < uint64(node) {
+		return time.Duration(own)
+	}
+	return node
+}
 
 // Close discards the function's instances and its code, once calls and accumulators under way have ended.
 // Later ones fail.
@@ -71,7 +83,7 @@ func (f *Function) run(ctx context.Context, as udf.Kind, e env, codec udf.Codec,
 	case as == udf.KindReadWrite:
 		bound = f.runtime.options.WriteTimeout
 	}
-	out.Fuel, err = i.enter(ctx, e, bound, func(ctx context.Context) error {
+	out.Fuel, err = i.enter(ctx, e, f.bound(bound), func(ctx context.Context) error {
 		ptr, n, err := i.put(ctx, arg)
 		if err != nil {
 			return err
@@ -168,8 +180,19 @@ type accumulator struct {
 }
 
 func (a *accumulator) Add(ctx context.Context, batch []byte) error {
+	if err := a.check(batch); err != nil {
+		return err
+	}
 	_, err := a.feed(ctx, &exportAdd, batch)
 	return err
+}
+
+// check refuses a batch before any of it is written to the guest's memory.
+func (a *accumulator) check(batch []byte) error {
+	if a.failed == nil && a.instance != nil {
+		a.failed = udf.CheckBatch(a.instance.f.name, &a.instance.f.entry.Capabilities, batch)
+	}
+	return a.failed
 }
 
 func (a *accumulator) Encode(ctx context.Context) ([]byte, error) {
@@ -222,7 +245,7 @@ func (a *accumulator) enterWith(ctx context.Context, e env, use func(context.Con
 	if a.instance == nil {
 		return fmt.Errorf("wasm: the accumulator is closed")
 	}
-	fuel, err := a.instance.enter(ctx, e, a.instance.f.runtime.options.CallTimeout, use)
+	fuel, err := a.instance.enter(ctx, e, a.instance.f.bound(a.instance.f.runtime.options.CallTimeout), use)
 	a.fuel += fuel
 	a.failed = err
 	return err

@@ -112,7 +112,7 @@ func hostGet(e *env, m memory, stack []uint64) {
 		stack[0] = failed()
 		return
 	}
-	value, found, err := e.view.Get(key)
+	value, found, err := e.guard.Get(key)
 	switch {
 	case err != nil:
 		e.fail(err)
@@ -170,25 +170,25 @@ func hostScanClose(e *env, _ memory, stack []uint64) {
 
 func hostPut(e *env, m memory, stack []uint64) {
 	key, value, ttl := m.view(stack[0], stack[1]), m.view(stack[2], stack[3]), int64(stack[4])
-	if !e.canWrite(len(key) + len(value)) {
+	if !e.canWrite() {
 		stack[0] = failed32()
 		return
 	}
 	if ttl < 0 || ttl > int64(1<<63-1)/int64(time.Millisecond) {
 		e.fail(&api.InvalidArgumentError{Reason: fmt.Sprintf("function %q: a time to live of %d ms is out of range", e.function, ttl)})
 	} else {
-		e.fail(e.tx.Put(key, value, time.Duration(ttl)*time.Millisecond))
+		e.fail(e.guard.Put(key, value, time.Duration(ttl)*time.Millisecond))
 	}
 	stack[0] = e.answer()
 }
 
 func hostDelete(e *env, m memory, stack []uint64) {
 	key := m.view(stack[0], stack[1])
-	if !e.canWrite(len(key)) {
+	if !e.canWrite() {
 		stack[0] = failed32()
 		return
 	}
-	e.fail(e.tx.Delete(key))
+	e.fail(e.guard.Delete(key))
 	stack[0] = e.answer()
 }
 

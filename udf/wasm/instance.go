@@ -48,6 +48,7 @@ func (f *Function) instantiate(outer context.Context) (*instance, error) {
 		WithNanotime(i.nanotime, 1).WithNanosleep(func(ns int64) { i.nanos += max(0, ns) })
 	ctx, cancel := context.WithTimeout(context.WithValue(outer, instanceKey{}, i), initTimeout)
 	defer cancel()
+	ctx = f.boundMemory(ctx)
 	if i.module, err = f.runtime.wazero.InstantiateModule(ctx, f.compiled, config); err != nil {
 		return nil, fmt.Errorf("it can't be instantiated: %w", err)
 	}
@@ -141,6 +142,9 @@ func (i *instance) take(packed uint64, what string) ([]byte, error) {
 	ptr, n := uint32(packed>>32), uint32(packed)
 	if limit := i.f.runtime.options.MaxResultBytes; uint64(n) > uint64(limit) {
 		return nil, &api.LimitError{What: fmt.Sprintf("%s of function %q", what, i.f.name), Limit: int64(limit), Got: int64(n)}
+	}
+	if err := udf.CheckResult(i.f.name, what, &i.f.entry.Capabilities, int(n)); err != nil {
+		return nil, err
 	}
 	b, ok := i.module.Memory().Read(ptr, n)
 	if !ok {

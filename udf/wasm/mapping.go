@@ -16,6 +16,9 @@ type mapping struct{ *accumulator }
 // Map gives the guest a batch and takes its outputs, in one entry: those that it emitted, then those in the
 // bytes that it returned.
 func (m *mapping) Map(ctx context.Context, batch []byte) (list [][]byte, err error) {
+	if err := m.check(batch); err != nil {
+		return nil, err
+	}
 	err = m.enterWith(ctx, env{mapping: true}, func(ctx context.Context) error {
 		i := m.instance
 		ptr, n, err := i.put(ctx, batch)
