@@ -27,6 +27,10 @@ const (
 	CodecProto = shape.CodecProto
 )
 
+// CodeBadArgument is the code of the error for an argument that can't be read: the caller gets an invalid-argument
+// error.
+const CodeBadArgument = shape.CodeBadArgument
+
 // CallFunc serves a call. The argument is valid until it returns; the result until the next call.
 type CallFunc func(tx *Tx, arg []byte) (result []byte, err error)
 
