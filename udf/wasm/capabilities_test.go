@@ -45,13 +45,11 @@ func reaches(kind, lines string, with ...string) *guest {
 		body = append(body, deeds[what]...)
 	}
 	g.change("locus_call", func(f *guestFunc) { f.body = append(body, i64Const(0)...) })
-	for _, e := range []guestFunc{
+	g.funcs = append(g.funcs, []guestFunc{
 		{name: "locus_range_init", params: "iii"}, {name: "locus_range_add", params: "ii"}, {name: "locus_range_merge", params: "ii"},
 		{name: "locus_range_encode", results: "l", body: i64Const(0)}, {name: "locus_range_result", results: "l", body: i64Const(0)},
 		{name: "locus_map", params: "ii", results: "l", body: i64Const(0)},
-	} {
-		g.funcs = append(g.funcs, e)
-	}
+	}...)
 	return g
 }
 
