@@ -2,6 +2,7 @@ package shape
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -159,4 +160,18 @@ func FuzzParseManifest(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, entries, again)
 	})
+}
+
+// TestManifestOfTheDocs: the example of docs/abi.md is one.
+func TestManifestOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/abi.md")
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(page), "```\n"+ManifestHeader+"\n")
+	require.True(t, found)
+	text, _, found := strings.Cut(rest, "```")
+	require.True(t, found)
+	entries, err := ParseManifest(ManifestHeader + "\n" + text)
+	require.NoError(t, err)
+	require.Len(t, entries, 3)
+	require.Equal(t, Access{true, []string{"accounts/"}}, entries[2].Writes)
 }
