@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/locuskv/locus/internal/hlc"
@@ -167,6 +168,31 @@ type FunctionError struct {
 func (e *FunctionError) Error() string {
 	return fmt.Sprintf("locus: function %q failed (%d): %s", e.Function, e.Code, e.Message)
 }
+
+// PermissionError says what a function tried to reach outside of what it may. Nothing it did remains, and
+// what it asked for never reached its memory. errors.Is(err, ErrPermission) holds.
+type PermissionError struct {
+	Function string
+	Action   string   // "read" or "write"
+	Key      []byte   // user key or the start of a scan, cut at 64 bytes
+	Prefixes [][]byte // of the keys that the function may read, or write; none: it may touch nothing
+}
+
+func (e *PermissionError) Error() string {
+	may := "nothing"
+	for i, p := range e.Prefixes {
+		switch {
+		case i == 0:
+			may = fmt.Sprintf("keys that begin with %q only", p)
+		default:
+			may = fmt.Sprintf("%s or %q only", strings.TrimSuffix(may, " only"), p)
+		}
+	}
+	return fmt.Sprintf("locus: permission denied: function %q may not %s the key %q; it may %s %s", e.Function, e.Action, e.Key, e.Action, may)
+}
+
+// Is makes the error one of ErrPermission.
+func (e *PermissionError) Is(target error) bool { return target == ErrPermission }
 
 // FuelError says which function used up which bound; nothing it did remains. errors.Is(err, ErrFuelExhausted) holds.
 type FuelError struct {

@@ -128,6 +128,8 @@ func dataError(err error) *locuspb.Error {
 		}
 	case *FuelError:
 		return &locuspb.Error{Code: uint32(CodeFuelExhausted), What: e.Function, Limit: int64(e.Bound), Got: int64(e.Limit)}
+	case *PermissionError:
+		return &locuspb.Error{Code: uint32(CodePermission), What: e.Function, Message: e.Action, Key: e.Key, Prefixes: e.Prefixes}
 	case *FunctionNotFoundError:
 		return &locuspb.Error{
 			Code: uint32(CodeFunctionNotFound), What: e.Name, Version: e.Version, Node: e.Node,
@@ -247,6 +249,9 @@ func fromProto(m *locuspb.Error, causes int) error {
 	}
 	if Code(m.Code) == CodeFuelExhausted && m.What != "" {
 		return &FuelError{Function: m.What, Limit: uint64(m.Got), Bound: time.Duration(m.Limit)}
+	}
+	if Code(m.Code) == CodePermission && m.What != "" {
+		return &PermissionError{Function: m.What, Action: m.Message, Key: m.Key, Prefixes: m.Prefixes}
 	}
 	for _, s := range sentinels {
 		if Code(m.Code) == s.code {

@@ -53,6 +53,8 @@ var wire = []struct {
 	{4, ErrNotOneGroup, codes.InvalidArgument},
 	{5, ErrSessionExpired, codes.FailedPrecondition},
 	{6, ErrPermission, codes.PermissionDenied},
+	{6, &PermissionError{Function: "f", Action: "write", Key: []byte("k"), Prefixes: [][]byte{[]byte("a/"), []byte("b/")}}, codes.PermissionDenied},
+	{6, &PermissionError{Function: "f", Action: "read", Key: []byte("k")}, codes.PermissionDenied},
 	{7, ErrFuelExhausted, codes.ResourceExhausted},
 	{7, &FuelError{Function: "wait", Bound: 200 * time.Millisecond}, codes.ResourceExhausted},
 	{7, &FuelError{Function: "spin", Limit: 1 << 40}, codes.ResourceExhausted},
@@ -177,7 +179,7 @@ func TestEveryErrorIsInTheTable(t *testing.T) {
 		}
 	}
 	require.Equal(t, len(sentinels), vars, "every sentinel has a code")
-	require.Equal(t, consts, types+vars-1, "every code has an error; that of fuel has two, with and without fields")
+	require.Equal(t, consts, types+vars-2, "every code has an error; those of fuel and permission have two, with and without fields")
 	require.Len(t, numbers, consts, "every code has a row")
 	require.Len(t, grpcCodes, consts, "every code has a gRPC code")
 	for code := range grpcCodes {

@@ -42,6 +42,9 @@ type (
 	FunctionError = api.FunctionError
 	// FuelError says which function used up which bound: errors.Is(err, ErrFuelExhausted) holds.
 	FuelError = api.FuelError
+	// PermissionError says which key a function tried to reach outside of what its manifest allows:
+	// errors.Is(err, ErrPermission) holds.
+	PermissionError = api.PermissionError
 	// FunctionNotFoundError names a function or version that a node does not have.
 	FunctionNotFoundError = api.FunctionNotFoundError
 	// InvalidArgumentError says what was wrong with a request.

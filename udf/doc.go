@@ -19,11 +19,13 @@
 //   - An error of the store during a call ends the call with that very error, whatever the function made of
 //     it, so that a swallowed error never commits half of a call.
 //   - A function is called with the codec it was declared with, or not at all.
+//   - A function reads and writes what its options (a guest: its manifest) allow and nothing else; what it is
+//     denied, the store is not asked for (Guard, I13).
 //   - Range functions get an accumulator of their own per run; nothing is shared between runs.
 //
 // What it never does: it bounds neither the time nor the memory of a native function (who compiles code
 // into a node vouches for it; WebAssembly is bounded), keeps no state between calls, and starts no
 // goroutine.
 //
-// Start reading at Runnable, then native.go.
+// Start reading at Runnable, then native.go and guard.go.
 package udf

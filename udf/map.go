@@ -65,6 +65,9 @@ func (n *native) NewMapping(ctx context.Context, codec Codec, arg []byte) (Mappi
 }
 
 func (m *nativeMapping) Map(ctx context.Context, b []byte) ([][]byte, error) {
+	if err := CheckBatch(m.n.name, &m.n.can, b); err != nil {
+		return nil, err
+	}
 	batch, err := newBatch(b)
 	if err != nil {
 		return nil, &api.InternalError{Reason: fmt.Sprintf("function %q was given a damaged batch: %v", m.n.name, err)}

@@ -27,6 +27,7 @@ type native struct {
 	name  string
 	kind  Kind
 	codec Codec
+	can   Capabilities
 	// problem is what NewRegistry refuses the function for.
 	problem error
 	// One of them is set, by the kind: call, aggregate for range functions, mapping for map functions.
@@ -36,9 +37,12 @@ type native struct {
 }
 
 func declare(name string, kind Kind, options []Option) *native {
-	n := &native{name: name, kind: kind, codec: shape.Collect(options).Codec}
+	o := shape.Collect(options)
+	n := &native{name: name, kind: kind, codec: o.Codec, can: o.Capabilities}
 	if reason := shape.CheckName(name); reason != "" {
 		n.problem = fmt.Errorf("udf: the function name %q %s", name, reason)
+	} else if reason := o.Check(name, kind); reason != "" {
+		n.problem = fmt.Errorf("udf: function %q: %s", name, reason)
 	}
 	return n
 }
@@ -49,6 +53,9 @@ func (n *native) native() *native { return n }
 func (n *native) Name() string { return n.name }
 func (n *native) Kind() Kind   { return n.kind }
 func (n *native) Codec() Codec { return n.codec }
+
+// Capabilities are what the function was declared with.
+func (n *native) Capabilities() Capabilities { return n.can }
 
 // refuse remembers the first thing that is wrong with the declaration.
 func (n *native) refuse(what string, err error) {
@@ -91,12 +98,14 @@ func (n *native) CallPure(ctx context.Context, codec Codec, arg []byte) (Outcome
 
 // CallRead runs a pure or read-only function.
 func (n *native) CallRead(ctx context.Context, view StoreView, info Info, codec Codec, arg []byte) (Outcome, error) {
-	return n.run(ctx, KindReadOnly, &storeTx{view: view, info: info}, codec, arg)
+	g := NewGuard(n.name, &n.can, view, nil, 0, 0)
+	return n.run(ctx, KindReadOnly, &storeTx{view: &g, info: info}, codec, arg)
 }
 
 // CallWrite runs a function of any kind but range.
 func (n *native) CallWrite(ctx context.Context, tx StoreTx, info Info, codec Codec, arg []byte) (Outcome, error) {
-	return n.run(ctx, KindReadWrite, &storeTx{view: tx, tx: tx, info: info}, codec, arg)
+	g := NewGuard(n.name, &n.can, tx, tx, 0, 0)
+	return n.run(ctx, KindReadWrite, &storeTx{view: &g, tx: &g, info: info}, codec, arg)
 }
 
 func (n *native) run(ctx context.Context, as Kind, tx *storeTx, codec Codec, arg []byte) (Outcome, error) {
@@ -110,6 +119,9 @@ func (n *native) run(ctx context.Context, as Kind, tx *storeTx, codec Codec, arg
 	}
 	if err != nil {
 		return Outcome{}, n.failure(ctx, err)
+	}
+	if err := CheckResult(n.name, "result", &n.can, len(result)); err != nil {
+		return Outcome{}, err
 	}
 	return Outcome{Result: result, Fuel: since(began)}, nil
 }
@@ -171,5 +183,6 @@ func (n *native) failure(ctx context.Context, err error) error {
 func isTyped(err error) bool {
 	var function *api.FunctionError
 	var argument *api.InvalidArgumentError
-	return errors.As(err, &function) || errors.As(err, &argument)
+	var limit *api.LimitError
+	return errors.As(err, &function) || errors.As(err, &argument) || errors.As(err, &limit)
 }

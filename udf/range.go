@@ -120,6 +120,9 @@ func (n *native) NewAccumulator(ctx context.Context, codec Codec, arg []byte) (A
 }
 
 func (a *nativeAccumulator) Add(ctx context.Context, b []byte) error {
+	if err := CheckBatch(a.n.name, &a.n.can, b); err != nil {
+		return err
+	}
 	batch, err := newBatch(b)
 	if err != nil {
 		return &api.InternalError{Reason: fmt.Sprintf("function %q was given a damaged batch: %v", a.n.name, err)}
@@ -131,6 +134,9 @@ func (a *nativeAccumulator) Add(ctx context.Context, b []byte) error {
 func (a *nativeAccumulator) Encode(ctx context.Context) ([]byte, error) {
 	return a.step(ctx, func() ([]byte, error) {
 		b, err := a.fold.encode()
+		if err == nil {
+			err = CheckResult(a.n.name, "accumulator", &a.n.can, len(b))
+		}
 		return bytes.Clone(b), err
 	})
 }
@@ -154,15 +160,15 @@ func (a *accounts) step(ctx context.Context, f func() ([]byte, error)) ([]byte, 
 
 // Merge makes one accumulator of several.
 func (n *native) Merge(ctx context.Context, codec Codec, arg []byte, accs [][]byte) (Outcome, error) {
-	return n.reduce(ctx, codec, arg, accs, fold.encode)
+	return n.reduce(ctx, codec, arg, accs, fold.encode, "accumulator")
 }
 
 // Result merges the accumulators that are left and makes the run's result.
 func (n *native) Result(ctx context.Context, codec Codec, arg []byte, accs [][]byte) (Outcome, error) {
-	return n.reduce(ctx, codec, arg, accs, fold.result)
+	return n.reduce(ctx, codec, arg, accs, fold.result, "result")
 }
 
-func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]byte, last func(fold) ([]byte, error)) (Outcome, error) {
+func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]byte, last func(fold) ([]byte, error), what string) (Outcome, error) {
 	acc, err := n.NewAccumulator(ctx, codec, arg)
 	if err != nil {
 		return Outcome{}, err
@@ -176,6 +182,9 @@ func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]b
 		}
 	}
 	b, err := a.step(ctx, func() ([]byte, error) { return last(a.fold) })
+	if err == nil {
+		err = CheckResult(n.name, what, &n.can, len(b))
+	}
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -638,14 +638,14 @@ func (x *NodeInfo) GetClockOffsetUs() int64 {
 type Error struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Code             uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`                                                 // api.Code: stable for ever
-	Message          string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`                                            // the reason, for errors that have one in words; else empty
+	Message          string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`                                            // the reason, for errors that have one in words; Permission: what was not allowed; else empty
 	Routes           []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"`                                              // EpochMismatch, NotLeaseholder, RangeNotFound: the cure
 	RangeId          uint64                 `protobuf:"varint,4,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`                            // EpochMismatch, NotLeaseholder, RangeNotFound
 	LeaseholderStore uint64                 `protobuf:"varint,5,opt,name=leaseholder_store,json=leaseholderStore,proto3" json:"leaseholder_store,omitempty"` // NotLeaseholder; DiskFull: the store
 	Timestamp        uint64                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                                       // TimestampUnavailable: the oldest that works; ConditionFailed: of the current item; ClockOffset: the remote one
 	RetryAfterMs     int64                  `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`           // Overloaded
 	Span             *Span                  `protobuf:"bytes,8,opt,name=span,proto3" json:"span,omitempty"`                                                  // SpanUnavailable
-	What             string                 `protobuf:"bytes,9,opt,name=what,proto3" json:"what,omitempty"`                                                  // Limit, Overloaded: what it is of; Function, FunctionNotFound, FuelExhausted, KeyspaceNotFound, KeyspaceExists: the name; ClusterMismatch: the cluster wanted
+	What             string                 `protobuf:"bytes,9,opt,name=what,proto3" json:"what,omitempty"`                                                  // Limit, Overloaded: what it is of; Function, FunctionNotFound, FuelExhausted, Permission, KeyspaceNotFound, KeyspaceExists: the name; ClusterMismatch: the cluster wanted
 	Limit            int64                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`                                              // Limit; DiskFull: the bytes that must stay free; ClockOffset, FuelExhausted: the maximum in nanoseconds
 	Got              int64                  `protobuf:"varint,11,opt,name=got,proto3" json:"got,omitempty"`                                                  // Limit; DiskFull: the bytes that are free; FuelExhausted: the maximum in instructions
 	Value            []byte                 `protobuf:"bytes,12,opt,name=value,proto3" json:"value,omitempty"`                                               // ConditionFailed: current value
@@ -653,11 +653,12 @@ type Error struct {
 	FunctionCode     int64                  `protobuf:"varint,14,opt,name=function_code,json=functionCode,proto3" json:"function_code,omitempty"`            // Function
 	Version          uint32                 `protobuf:"varint,15,opt,name=version,proto3" json:"version,omitempty"`                                          // FunctionNotFound
 	Node             string                 `protobuf:"bytes,16,opt,name=node,proto3" json:"node,omitempty"`                                                 // FunctionNotFound; NotDriver: address of the driver's node; ClusterMismatch: the cluster found
-	Key              []byte                 `protobuf:"bytes,17,opt,name=key,proto3" json:"key,omitempty"`                                                   // ConditionFailed
+	Key              []byte                 `protobuf:"bytes,17,opt,name=key,proto3" json:"key,omitempty"`                                                   // ConditionFailed, Permission
 	Cause            *Error                 `protobuf:"bytes,18,opt,name=cause,proto3" json:"cause,omitempty"`                                               // Ambiguous, SpanUnavailable
 	OtherTimestamp   uint64                 `protobuf:"varint,19,opt,name=other_timestamp,json=otherTimestamp,proto3" json:"other_timestamp,omitempty"`      // TimestampUnavailable: the one asked for; ClockOffset: the local clock
 	Canceled         bool                   `protobuf:"varint,20,opt,name=canceled,proto3" json:"canceled,omitempty"`                                        // Deadline: the caller gave up, no time ran out
 	Elsewhere        bool                   `protobuf:"varint,21,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`                                      // TimestampUnavailable: another replica of the range may show it
+	Prefixes         [][]byte               `protobuf:"bytes,22,rep,name=prefixes,proto3" json:"prefixes,omitempty"`                                         // Permission: of the keys that the function may touch
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -839,6 +840,13 @@ func (x *Error) GetElsewhere() bool {
 	return false
 }
 
+func (x *Error) GetPrefixes() [][]byte {
+	if x != nil {
+		return x.Prefixes
+	}
+	return nil
+}
+
 var File_locus_v1_types_proto protoreflect.FileDescriptor
 
 const file_locus_v1_types_proto_rawDesc = "" +
@@ -902,7 +910,7 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"nearlyFull\x12\x1a\n" +
 	"\brequests\x18\x10 \x01(\x04R\brequests\x12\x1b\n" +
 	"\tclock_off\x18\x11 \x01(\bR\bclockOff\x12&\n" +
-	"\x0fclock_offset_us\x18\x12 \x01(\x03R\rclockOffsetUs\"\xe7\x04\n" +
+	"\x0fclock_offset_us\x18\x12 \x01(\x03R\rclockOffsetUs\"\x83\x05\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
@@ -925,7 +933,8 @@ const file_locus_v1_types_proto_rawDesc = "" +
 	"\x05cause\x18\x12 \x01(\v2\x0f.locus.v1.ErrorR\x05cause\x12'\n" +
 	"\x0fother_timestamp\x18\x13 \x01(\x04R\x0eotherTimestamp\x12\x1a\n" +
 	"\bcanceled\x18\x14 \x01(\bR\bcanceled\x12\x1c\n" +
-	"\telsewhere\x18\x15 \x01(\bR\telsewhereB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
+	"\telsewhere\x18\x15 \x01(\bR\telsewhere\x12\x1a\n" +
+	"\bprefixes\x18\x16 \x03(\fR\bprefixesB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
 	file_locus_v1_types_proto_rawDescOnce sync.Once

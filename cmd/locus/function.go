@@ -21,6 +21,7 @@ import (
 func (s *shell) functionCommand() *cobra.Command {
 	return noun("fn", "Register, list, call and run functions",
 		"  locus fn call square 5\n  locus fn run flights-delays -k flights",
+		s.functionNew(), s.functionTest(),
 		s.functionRegister(), s.functionList(), s.functionCall(), s.functionRun())
 }
 

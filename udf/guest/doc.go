@@ -20,10 +20,13 @@
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o square.wasm
 //	locus fn register square square.wasm
 //
-// In a directory of your own, outside of a clone of Locus, these come first:
+// A project of your own, with a copy of this SDK in it, begins with locus fn new --lang go NAME; locus fn test runs
+// what it builds on the records of a file.
 //
-//	go mod init example.com/mine
-//	go mod edit -require github.com/locuskv/locus@v0.0.0 -replace github.com/locuskv/locus=/path/to/the/clone
+// Options restrict what a function may touch, and set limits below the node's: Reads and Writes take prefixes of keys,
+// and whatever else it asks for fails the call.
+//
+//	guest.ReadWrite("transfer", transfer, guest.Reads("accounts/"), guest.Writes("accounts/"), guest.MaxResult(64))
 //
 // A function on a key works on the key that the caller names, and on others of its group (Tx: Get, GetMany,
 // Scan, Put, PutTTL, Delete, Rand and Call, which says what the key and the time are):

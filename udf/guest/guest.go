@@ -38,6 +38,35 @@ func JSON() Option { return func(o *shape.Options) { o.Codec = shape.CodecJSON }
 // encoding.BinaryMarshaler and encoding.BinaryUnmarshaler.
 func Raw() Option { return func(o *shape.Options) { o.Codec = shape.CodecRaw } }
 
+// Reads restricts a function to keys that begin with one of the prefixes; without any, it may read nothing. For a
+// range or map function these are the records that it may be run over. Whatever else it asks for fails the call.
+func Reads(prefixes ...string) Option { return func(o *shape.Options) { o.Reads.Restrict(prefixes) } }
+
+// Writes restricts what a function may put and delete to keys that begin with one of the prefixes; without any, it
+// may write nothing.
+func Writes(prefixes ...string) Option { return func(o *shape.Options) { o.Writes.Restrict(prefixes) } }
+
+// MaxFuel limits what an entry into the function may use, in the unit in which fuel is told; the node's limit stays.
+func MaxFuel(fuel uint64) Option { return func(o *shape.Options) { o.Limits.Fuel = fuel } }
+
+// MaxMemory limits the memory of an instance, in bytes. A guest in Go needs about 4 MiB.
+func MaxMemory(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Memory = bytes } }
+
+// MaxResult limits a result, or an encoded accumulator, in bytes.
+func MaxResult(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Result = bytes } }
+
+// MaxReads limits the keys and values that a call reads, in bytes.
+func MaxReads(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Reads = bytes } }
+
+// MaxWrites limits the keys and values that a call writes, in bytes.
+func MaxWrites(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Writes = bytes } }
+
+// Commutative says that calls of a read-write function on one key come to the same in any order.
+func Commutative() Option { return func(o *shape.Options) { o.Commutative = true } }
+
+// PrefixSpan is the span of the keys that begin with prefix.
+func PrefixSpan(prefix []byte) Span { return shape.PrefixSpan(prefix) }
+
 // Error aborts the call that returns it: the call writes nothing, and its caller gets code and message.
 // Codes are the function's own; by convention above 0.
 func Error(code int, msg string) error { return bare.Error(code, msg) }
@@ -73,7 +102,7 @@ func handle[In, Out any](name string, kind shape.Kind, options []Option, f func(
 			return nil, err
 		}
 		return out.Encode(r)
-	})
+	}, options...)
 }
 
 // Range registers a function over the records of a span. Accumulators travel by their MarshalBinary and
@@ -91,7 +120,7 @@ func Range[In, Acc, Out any](name string, a Aggregate[In, Acc, Out], options ...
 		}
 		first, err := a.Init(v)
 		return &fold[In, Acc, Out]{a: a, acc: first, code: acc, out: out}, err
-	})
+	}, options...)
 }
 
 // fold is one accumulator at work.
@@ -156,5 +185,5 @@ func Map[In, Out any](name string, f func(ctx context.Context, in In, b Batch, e
 				return err
 			})
 		}, nil
-	})
+	}, options...)
 }

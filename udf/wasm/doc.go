@@ -10,6 +10,7 @@
 //   - A guest reaches nothing but its arguments and what its kind allows of the view or transaction it was
 //     called with: no file, no network, no environment. Its clock is the call's timestamp and its
 //     randomness comes from the call's ID.
+//   - Of what its manifest does not let it read no byte reaches its memory (I13, udf.Guard and CheckBatch).
 //   - Every pointer and length that a guest gives is checked against its memory. A bad one ends the call.
 //   - Memory, tables, results, written bytes, open scans and log lines are bounded (Options, limits.go), and
 //     so is the time of every entry into a guest: api.ErrFuelExhausted says that it was used up.

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -20,14 +21,17 @@ type env struct {
 	tx       udf.StoreTx   // nil: the function may not write
 	info     udf.Info
 	log      func(function, line string)
-	maxWrite int
+	guard    udf.Guard // through which view and tx are asked
+	maxMany  int       // bytes of the answer to one get_many
+	// mapping: the entry maps a batch, and may emit.
+	mapping bool
 
 	// failed is the first error of the store or of a limit: the call ends with it.
 	failed error
 	// refusal is the guest's own error.
 	refusal *api.FunctionError
 	scans   [maxOpenScans]*scan
-	written int
+	outputs outputs
 	logged  int
 	chacha  *rand.ChaCha8
 }
@@ -38,6 +42,13 @@ type scan struct {
 	pending []byte
 	next    []byte
 	done    bool
+}
+
+// bind gives the environment what it has of its function.
+func (e *env) bind(f *Function) {
+	o := f.runtime.options
+	e.function, e.log, e.maxMany = f.name, o.Log, o.MaxResultBytes
+	e.guard = udf.NewGuard(f.name, &f.entry.Capabilities, e.view, e.tx, uint64(o.MaxReadBytes), uint64(o.MaxWriteBytes))
 }
 
 // fail remembers the first error; nil is none.
@@ -66,26 +77,77 @@ func (e *env) canRead() bool {
 	return e.failed == nil
 }
 
-// canWrite counts n bytes.
-func (e *env) canWrite(n int) bool {
+func (e *env) canWrite() bool {
 	if e.tx == nil {
 		e.deny("write")
-	} else if e.written += n; e.written > e.maxWrite {
-		e.fail(&api.LimitError{What: fmt.Sprintf("bytes written by function %q", e.function), Limit: int64(e.maxWrite), Got: int64(e.written)})
 	}
 	return e.failed == nil
+}
+
+// absentLen stands where the length of a value would, for a key that does not exist.
+const absentLen = 1<<32 - 1
+
+// getMany looks packed keys up, each its length in 4 bytes and itself, and packs their values the same way. The
+// answer is the host's until the guest has been given a copy: keys may lie where it is going to be.
+func (e *env) getMany(keys []byte) (values []byte, ok bool) {
+	if !e.canRead() {
+		return nil, false
+	}
+	for n := 1; len(keys) > 0; n++ {
+		if n > maxGetMany {
+			e.fail(&api.LimitError{What: fmt.Sprintf("number of keys in one get_many of function %q", e.function), Limit: maxGetMany, Got: maxGetMany + 1})
+			return nil, false
+		}
+		key, rest, whole := cutLengthPrefixed(keys)
+		if !whole {
+			e.fail(&api.FunctionError{Function: e.function, Code: udf.CodeCrashed, Message: fmt.Sprintf("key %d that it gave to get_many is cut off", n)})
+			return nil, false
+		}
+		keys = rest
+		value, found, err := e.guard.Get(key)
+		if err != nil {
+			e.fail(err)
+			return nil, false
+		}
+		size := uint32(absentLen)
+		if found {
+			size = uint32(len(value))
+		}
+		values = append(binary.LittleEndian.AppendUint32(values, size), value...)
+		if len(values) > e.maxMany {
+			e.fail(&api.LimitError{What: fmt.Sprintf("answer to one get_many of function %q", e.function), Limit: int64(e.maxMany), Got: int64(len(values))})
+			return nil, false
+		}
+	}
+	return values, true
+}
+
+// emit takes an output of a map function.
+func (e *env) emit(output []byte) {
+	switch {
+	case e.failed != nil:
+	case !e.mapping:
+		e.deny("emit")
+	default:
+		e.fail(e.outputs.add(e.function, output))
+	}
 }
 
 func (e *env) openScan(start, end []byte) (handle int, ok bool) {
 	if !e.canRead() {
 		return 0, false
 	}
+	span := udf.Span{Start: bytes.Clone(start)}
+	if len(end) > 0 {
+		span.End = bytes.Clone(end)
+	}
+	if err := e.guard.CheckSpan(span); err != nil {
+		e.fail(err)
+		return 0, false
+	}
 	for i := range e.scans {
 		if e.scans[i] == nil {
-			e.scans[i] = &scan{span: udf.Span{Start: bytes.Clone(start), End: bytes.Clone(end)}}
-			if len(end) == 0 {
-				e.scans[i].span.End = nil
-			}
+			e.scans[i] = &scan{span: span}
 			return i, true
 		}
 	}
@@ -104,7 +166,7 @@ func (e *env) scanBatch(handle uint32) (batch []byte, ok bool) {
 	}
 	s := e.scans[handle]
 	if s.pending == nil && !s.done {
-		b, next, err := udf.ScanStep(e.view, s.span)
+		b, next, err := udf.ScanStep(&e.guard, s.span)
 		if err != nil {
 			e.fail(err)
 			return nil, false

@@ -100,16 +100,17 @@ func TestFind(t *testing.T) {
 }
 
 func TestOutputsAreCut(t *testing.T) {
-	got, err := cutOutputs("f", []byte("\x01\x00\x00\x00a\x00\x00\x00\x00\x02\x00\x00\x00bc"))
+	cut := func(b []byte) ([][]byte, error) { return new(outputs).cut("f", b) }
+	got, err := cut([]byte("\x01\x00\x00\x00a\x00\x00\x00\x00\x02\x00\x00\x00bc"))
 	require.NoError(t, err)
 	require.Equal(t, [][]byte{[]byte("a"), {}, []byte("bc")}, got)
 	for _, damaged := range []string{"\x01", "\x01\x00\x00\x00", "\x01\x00\x00\x00a\xff\xff\xff\xffb"} {
-		_, err = cutOutputs("f", []byte(damaged))
+		_, err = cut([]byte(damaged))
 		var crash *api.FunctionError
 		require.ErrorAs(t, err, &crash)
 		require.EqualValues(t, udf.CodeCrashed, crash.Code)
 	}
-	_, err = cutOutputs("f", make([]byte, 1<<20)) // a quarter of a million empty ones
+	_, err = cut(make([]byte, 1<<20)) // a quarter of a million empty ones
 	var limit *api.LimitError
 	require.ErrorAs(t, err, &limit)
 }

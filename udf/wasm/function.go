@@ -29,6 +29,18 @@ func (f *Function) Kind() udf.Kind { return f.entry.Kind }
 // Codec is what the module's manifest declares.
 func (f *Function) Codec() udf.Codec { return f.entry.Codec }
 
+// Capabilities are what the module's manifest declares.
+func (f *Function) Capabilities() udf.Capabilities { return f.entry.Capabilities }
+
+// bounds are the node's for an entry of a kind, or the function's own limit on fuel if that is lower.
+func (f *Function) bounds(ctx context.Context, as udf.Kind) bound {
+	b := f.runtime.bounds(ctx, as)
+	if own := f.entry.Limits.Fuel; own > 0 && own < uint64(b.fuel) {
+		b.fuel = int64(own)
+	}
+	return b
+}
+
 // Close discards the function's instances and its code, once calls and accumulators under way have ended.
 // Later ones fail.
 func (f *Function) Close() { f.pool.close() }
@@ -64,7 +76,7 @@ func (f *Function) run(ctx context.Context, as udf.Kind, e env, codec udf.Codec,
 	}
 	defer f.pool.put(i)
 	var out udf.Outcome
-	out.Fuel, err = i.enter(ctx, e, f.runtime.bounds(ctx, as), func(ctx context.Context) error {
+	out.Fuel, err = i.enter(ctx, e, f.bounds(ctx, as), func(ctx context.Context) error {
 		ptr, n, err := i.put(ctx, arg)
 		if err != nil {
 			return err
@@ -161,8 +173,19 @@ type accumulator struct {
 }
 
 func (a *accumulator) Add(ctx context.Context, batch []byte) error {
+	if err := a.check(batch); err != nil {
+		return err
+	}
 	_, err := a.feed(ctx, &exportAdd, batch)
 	return err
+}
+
+// check refuses a batch before any of it is written to the guest's memory.
+func (a *accumulator) check(batch []byte) error {
+	if a.failed == nil && a.instance != nil {
+		a.failed = udf.CheckBatch(a.instance.f.name, &a.instance.f.entry.Capabilities, batch)
+	}
+	return a.failed
 }
 
 func (a *accumulator) Encode(ctx context.Context) ([]byte, error) {
@@ -205,13 +228,17 @@ func (a *accumulator) fetch(ctx context.Context, spec *exportSpec, what string) 
 }
 
 func (a *accumulator) enter(ctx context.Context, use func(context.Context) error) error {
+	return a.enterWith(ctx, env{}, use)
+}
+
+func (a *accumulator) enterWith(ctx context.Context, e env, use func(context.Context) error) error {
 	if a.failed != nil {
 		return a.failed
 	}
 	if a.instance == nil {
 		return fmt.Errorf("wasm: the accumulator is closed")
 	}
-	fuel, err := a.instance.enter(ctx, env{}, a.instance.f.runtime.bounds(ctx, udf.KindRange), use)
+	fuel, err := a.instance.enter(ctx, e, a.instance.f.bounds(ctx, udf.KindRange), use)
 	a.fuel += fuel
 	a.failed = err
 	return err

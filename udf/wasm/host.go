@@ -30,11 +30,13 @@ type hostSpec struct {
 // leaves its result there.
 var hostFunctions = []hostSpec{
 	{"get", sig([]wasm.ValueType{i32, i32, i32, i32}, i64), hostGet},
+	{"get_many", sig([]wasm.ValueType{i32, i32, i32, i32}, i64), hostGetMany},
 	{"scan_open", sig([]wasm.ValueType{i32, i32, i32, i32}, i32), hostScanOpen},
 	{"scan_next", sig([]wasm.ValueType{i32, i32, i32}, i64), hostScanNext},
 	{"scan_close", sig([]wasm.ValueType{i32}), hostScanClose},
 	{"put", sig([]wasm.ValueType{i32, i32, i32, i32, i64}, i32), hostPut},
 	{"delete", sig([]wasm.ValueType{i32, i32}, i32), hostDelete},
+	{"emit", sig([]wasm.ValueType{i32, i32}, i32), hostEmit},
 	{"error", sig([]wasm.ValueType{i64, i32, i32}), hostError},
 	{"log", sig([]wasm.ValueType{i32, i32}), hostLog},
 	{"timestamp", sig(nil, i64), hostTimestamp},
@@ -123,7 +125,7 @@ func hostGet(e *env, m memory, stack []uint64) {
 		stack[0] = failed()
 		return
 	}
-	value, found, err := e.view.Get(key)
+	value, found, err := e.guard.Get(key)
 	switch {
 	case err != nil:
 		e.fail(err)
@@ -134,6 +136,18 @@ func hostGet(e *env, m memory, stack []uint64) {
 	default:
 		stack[0] = m.hand(stack[2], stack[3], value)
 	}
+}
+
+// hostGetMany answers several gets in one crossing.
+func hostGetMany(e *env, m memory, stack []uint64) {
+	keys := m.read(stack[0], stack[1])
+	m.view(stack[2], stack[3])
+	values, ok := e.getMany(keys)
+	if !ok {
+		stack[0] = failed()
+		return
+	}
+	stack[0] = m.hand(stack[2], stack[3], values)
 }
 
 func hostScanOpen(e *env, m memory, stack []uint64) {
@@ -169,25 +183,30 @@ func hostScanClose(e *env, _ memory, stack []uint64) {
 
 func hostPut(e *env, m memory, stack []uint64) {
 	key, value, ttl := m.read(stack[0], stack[1]), m.read(stack[2], stack[3]), int64(stack[4])
-	if !e.canWrite(len(key) + len(value)) {
+	if !e.canWrite() {
 		stack[0] = failed32()
 		return
 	}
 	if ttl < 0 || ttl > int64(1<<63-1)/int64(time.Millisecond) {
 		e.fail(&api.InvalidArgumentError{Reason: fmt.Sprintf("function %q: a time to live of %d ms is out of range", e.function, ttl)})
 	} else {
-		e.fail(e.tx.Put(key, value, time.Duration(ttl)*time.Millisecond))
+		e.fail(e.guard.Put(key, value, time.Duration(ttl)*time.Millisecond))
 	}
 	stack[0] = e.answer()
 }
 
 func hostDelete(e *env, m memory, stack []uint64) {
 	key := m.read(stack[0], stack[1])
-	if !e.canWrite(len(key)) {
+	if !e.canWrite() {
 		stack[0] = failed32()
 		return
 	}
-	e.fail(e.tx.Delete(key))
+	e.fail(e.guard.Delete(key))
+	stack[0] = e.answer()
+}
+
+func hostEmit(e *env, m memory, stack []uint64) {
+	e.emit(m.read(stack[0], stack[1]))
 	stack[0] = e.answer()
 }
 

@@ -51,7 +51,7 @@ func (f *Function) instantiate(outer context.Context) (*instance, error) {
 		WithStdout(io.Discard).WithStderr(&i.stderr).
 		WithRandSource(i).WithWalltime(i.walltime, sys.ClockResolution(time.Millisecond)).
 		WithNanotime(i.nanotime, 1).WithNanosleep(func(ns int64) { i.nanos += max(0, ns) })
-	ctx := context.WithValue(outer, instanceKey{}, i)
+	ctx := f.boundMemory(context.WithValue(outer, instanceKey{}, i))
 	if i.module, err = f.runtime.wazero.InstantiateModule(ctx, f.compiled, config); err != nil {
 		return nil, fmt.Errorf("it can't be instantiated: %w", err)
 	}
@@ -84,7 +84,7 @@ func (i *instance) close() {
 
 // reset gives the instance the environment of its next entry.
 func (i *instance) reset(e env) {
-	e.function, e.log, e.maxWrite = i.f.name, i.f.runtime.options.Log, i.f.runtime.options.MaxWriteBytes
+	e.bind(i.f)
 	i.env = e
 	i.stderr.reset()
 }
@@ -158,6 +158,9 @@ func (i *instance) take(packed uint64, what string) ([]byte, error) {
 	ptr, n := uint32(packed>>32), uint32(packed)
 	if limit := i.f.runtime.options.MaxResultBytes; uint64(n) > uint64(limit) {
 		return nil, &api.LimitError{What: fmt.Sprintf("%s of function %q", what, i.f.name), Limit: int64(limit), Got: int64(n)}
+	}
+	if err := udf.CheckResult(i.f.name, what, &i.f.entry.Capabilities, int(n)); err != nil {
+		return nil, err
 	}
 	b, ok := i.module.Memory().Read(ptr, n)
 	if !ok {

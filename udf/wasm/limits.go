@@ -9,6 +9,7 @@ const (
 	maxLocals        = 50_000  // of one function; the compiler allocates for each
 	maxSections      = 1_000
 	maxOpenScans     = 16
+	maxGetMany       = 1_024 // keys of one get_many
 	maxLogLines      = 32
 	maxLogLine       = 1 << 10
 	maxErrorMessage  = 4 << 10

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -12,12 +13,13 @@ import (
 // mapping is a page of a map function on one instance.
 type mapping struct{ *accumulator }
 
-// lengthBytes stand before each output.
-const lengthBytes = 4
-
-// Map gives the guest a batch and takes its outputs, in one entry.
-func (m *mapping) Map(ctx context.Context, batch []byte) (outputs [][]byte, err error) {
-	err = m.enter(ctx, func(ctx context.Context) error {
+// Map gives the guest a batch and takes its outputs, in one entry: those that it emitted, then those in the
+// bytes that it returned.
+func (m *mapping) Map(ctx context.Context, batch []byte) (list [][]byte, err error) {
+	if err := m.check(batch); err != nil {
+		return nil, err
+	}
+	err = m.enterWith(ctx, env{mapping: true}, func(ctx context.Context) error {
 		i := m.instance
 		ptr, n, err := i.put(ctx, batch)
 		if err != nil {
@@ -29,29 +31,63 @@ func (m *mapping) Map(ctx context.Context, batch []byte) (outputs [][]byte, err 
 		}
 		b, err := i.take(at, "outputs for one batch")
 		if err == nil {
-			outputs, err = cutOutputs(i.f.name, b)
+			list, err = i.env.outputs.cut(i.f.name, b)
 		}
 		return err
 	})
-	return outputs, err
+	return list, err
 }
 
-// cutOutputs takes the outputs of one batch apart.
-func cutOutputs(function string, b []byte) ([][]byte, error) {
-	var outputs [][]byte
-	for size := 0; len(b) > 0; {
-		if len(b) < lengthBytes || uint64(len(b)-lengthBytes) < uint64(binary.LittleEndian.Uint32(b)) {
+// outputs are what a map function has made of one batch so far.
+type outputs struct {
+	list [][]byte
+	size int // with udf.OutputOverhead for each
+}
+
+// add keeps a copy of an output.
+func (o *outputs) add(function string, output []byte) error {
+	if err := o.count(function, output); err != nil {
+		return err
+	}
+	o.list = append(o.list, bytes.Clone(output))
+	return nil
+}
+
+func (o *outputs) count(function string, output []byte) error {
+	if o.size += len(output) + udf.OutputOverhead; o.size > udf.MaxOutputBytes {
+		return udf.TooManyOutputs(function, o.size)
+	}
+	return nil
+}
+
+// cut takes returned outputs apart, which are the host's own, and returns all there are.
+func (o *outputs) cut(function string, b []byte) ([][]byte, error) {
+	for n := 1; len(b) > 0; n++ {
+		output, rest, whole := cutLengthPrefixed(b)
+		if !whole {
 			return nil, &api.FunctionError{
 				Function: function, Code: udf.CodeCrashed,
-				Message: fmt.Sprintf("the last of its %d outputs is cut off", len(outputs)+1),
+				Message: fmt.Sprintf("the last of the %d outputs that it returned is cut off", n),
 			}
 		}
-		end := lengthBytes + int(binary.LittleEndian.Uint32(b))
-		if size += end - lengthBytes + udf.OutputOverhead; size > udf.MaxOutputBytes {
-			return nil, udf.TooManyOutputs(function, size)
+		if err := o.count(function, output); err != nil {
+			return nil, err
 		}
-		outputs = append(outputs, b[lengthBytes:end:end])
-		b = b[end:]
+		o.list = append(o.list, output)
+		b = rest
 	}
-	return outputs, nil
+	return o.list, nil
+}
+
+// cutLengthPrefixed takes the first item off a list of items, each behind its length in 4 bytes.
+func cutLengthPrefixed(b []byte) (item, rest []byte, whole bool) {
+	const header = 4
+	if len(b) < header {
+		return nil, nil, false
+	}
+	n := binary.LittleEndian.Uint32(b)
+	if b = b[header:]; uint64(n) > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[:n:n], b[n:], true
 }

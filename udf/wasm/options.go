@@ -43,6 +43,8 @@ type Options struct {
 	Workers int
 	// MaxResultBytes bounds a result and an encoded accumulator. Default 4 MiB.
 	MaxResultBytes int
+	// MaxReadBytes bounds the keys and values that one call reads. Default 256 MiB.
+	MaxReadBytes int
 	// MaxWriteBytes bounds the keys and values that one call writes. Default 4 MiB.
 	MaxWriteBytes int
 	// Log takes the lines that guests write: at most 32 a call, cut at 1 KiB. Default: they are dropped.
@@ -57,7 +59,7 @@ func (o Options) Validate() error {
 	}{
 		{"MaxModuleBytes", int64(o.MaxModuleBytes)}, {"Fuel", o.Fuel}, {"WriteFuel", o.WriteFuel}, {"OptimisticFuel", o.OptimisticFuel}, {"PoolBytes", o.PoolBytes},
 		{"CallTimeout", int64(o.CallTimeout)}, {"WriteTimeout", int64(o.WriteTimeout)}, {"OptimisticTimeout", int64(o.OptimisticTimeout)}, {"MaxInstances", int64(o.MaxInstances)},
-		{"Workers", int64(o.Workers)}, {"MaxResultBytes", int64(o.MaxResultBytes)}, {"MaxWriteBytes", int64(o.MaxWriteBytes)},
+		{"Workers", int64(o.Workers)}, {"MaxResultBytes", int64(o.MaxResultBytes)}, {"MaxReadBytes", int64(o.MaxReadBytes)}, {"MaxWriteBytes", int64(o.MaxWriteBytes)},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("wasm: Options.%s is negative", f.name)
@@ -82,6 +84,7 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxInstances, 4)
 	set(&o.Workers, max(1, runtime.NumCPU()-1))
 	set(&o.MaxResultBytes, 4<<20)
+	set(&o.MaxReadBytes, 256<<20)
 	set(&o.MaxWriteBytes, 4<<20)
 	if o.Log == nil {
 		o.Log = func(string, string) {}

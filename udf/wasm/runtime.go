@@ -153,6 +153,12 @@ func (f *Function) inspect(ctx context.Context) error {
 		return err
 	}
 	f.entry = entries[f.index]
+	if f.entry.Limits.Memory > 0 {
+		i.broken = true // it was made before the limit on its memory was known
+		if err := f.checkOwnMemory(ctx); err != nil {
+			return err
+		}
+	}
 	switch f.entry.Kind {
 	case udf.KindRange:
 		return checkExports(f.compiled, exportsOfRange)

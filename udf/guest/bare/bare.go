@@ -10,6 +10,9 @@ type Kind = shape.Kind
 // Codec says what a function's argument and result are, for the host to check and for people to read.
 type Codec = shape.Codec
 
+// Option changes a function's declaration; package guest has those that there are (guest.Reads, guest.MaxResult, ...).
+type Option = shape.Option
+
 // The kinds that Handle takes.
 const (
 	KindPure      = shape.KindPure
@@ -23,6 +26,10 @@ const (
 	CodecJSON  = shape.CodecJSON
 	CodecProto = shape.CodecProto
 )
+
+// CodeBadArgument is the code of the error for an argument that can't be read: the caller gets an invalid-argument
+// error.
+const CodeBadArgument = shape.CodeBadArgument
 
 // CallFunc serves a call. The argument is valid until it returns; the result until the next call.
 type CallFunc func(tx *Tx, arg []byte) (result []byte, err error)
@@ -63,21 +70,26 @@ var functions []function
 
 // Handle registers a function that serves calls. A name that is bad or taken panics, which the host
 // reports when the module is registered.
-func Handle(name string, kind Kind, codec Codec, f CallFunc) {
+func Handle(name string, kind Kind, codec Codec, f CallFunc, options ...Option) {
 	if kind >= shape.KindRange {
 		panic("locus guest: range functions are registered with HandleRange, map functions with HandleMap")
 	}
-	register(function{Entry: shape.Entry{Name: name, Kind: kind, Codec: codec}, call: f})
+	register(function{Entry: entryOf(name, kind, codec, options), call: f})
 }
 
 // HandleRange registers a range function, as Handle does.
-func HandleRange(name string, codec Codec, begin BeginFunc) {
-	register(function{Entry: shape.Entry{Name: name, Kind: shape.KindRange, Codec: codec}, begin: begin})
+func HandleRange(name string, codec Codec, begin BeginFunc, options ...Option) {
+	register(function{Entry: entryOf(name, shape.KindRange, codec, options), begin: begin})
 }
 
 // HandleMap registers a map function, as Handle does.
-func HandleMap(name string, codec Codec, begin BeginMapFunc) {
-	register(function{Entry: shape.Entry{Name: name, Kind: shape.KindMap, Codec: codec}, beginMap: begin})
+func HandleMap(name string, codec Codec, begin BeginMapFunc, options ...Option) {
+	register(function{Entry: entryOf(name, shape.KindMap, codec, options), beginMap: begin})
+}
+
+// entryOf is a function's entry in the manifest. The codec is an argument here; an option about it changes nothing.
+func entryOf(name string, kind Kind, codec Codec, options []Option) shape.Entry {
+	return shape.Entry{Name: name, Kind: kind, Codec: codec, Capabilities: shape.Collect(options).Capabilities}
 }
 
 func register(f function) {

@@ -3,6 +3,7 @@
 package bare
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 	"unsafe"
@@ -12,6 +13,9 @@ import (
 
 //go:wasmimport locus get
 func hostGet(key unsafe.Pointer, keyLen int32, buf unsafe.Pointer, bufLen int32) int64
+
+//go:wasmimport locus get_many
+func hostGetMany(keys unsafe.Pointer, keysLen int32, buf unsafe.Pointer, bufLen int32) int64
 
 //go:wasmimport locus scan_open
 func hostScanOpen(start unsafe.Pointer, startLen int32, end unsafe.Pointer, endLen int32) int32
@@ -69,6 +73,45 @@ func at(b []byte) (unsafe.Pointer, int32) { return unsafe.Pointer(unsafe.SliceDa
 func (wasmHost) Get(key []byte) ([]byte, bool, error) {
 	k, kn := at(key)
 	return fetch(func(buf unsafe.Pointer, n int32) int64 { return hostGet(k, kn, buf, n) })
+}
+
+// maxMany is how many keys the host looks up at once.
+const maxMany = 1024
+
+func (wasmHost) GetMany(keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, 0, len(keys))
+	var packed []byte
+	for len(keys) > 0 {
+		some := keys[:min(len(keys), maxMany)]
+		keys = keys[len(some):]
+		packed = packed[:0]
+		for _, key := range some {
+			packed = binary.LittleEndian.AppendUint32(packed, uint32(len(key)))
+			packed = append(packed, key...)
+		}
+		k, kn := at(packed)
+		answer, _, err := fetch(func(buf unsafe.Pointer, n int32) int64 { return hostGetMany(k, kn, buf, n) })
+		if err != nil {
+			return nil, err
+		}
+		values = cutValues(values, answer)
+	}
+	return values, nil
+}
+
+// cutValues takes the values of a get_many apart; nil stands for a key that does not exist.
+func cutValues(values [][]byte, answer []byte) [][]byte {
+	for len(answer) > 0 {
+		n := binary.LittleEndian.Uint32(answer)
+		answer = answer[4:]
+		if n == 1<<32-1 {
+			values = append(values, nil)
+			continue
+		}
+		values = append(values, answer[:n:n])
+		answer = answer[n:]
+	}
+	return values
 }
 
 // fetch reads into scratch, which it makes larger if the host asks for that, and copies.

@@ -11,6 +11,8 @@ import (
 // Host is what a call can ask of the node that runs it. An error ends the call.
 type Host interface {
 	Get(key []byte) (value []byte, found bool, err error)
+	// GetMany returns the values of keys in their order; nil for a key that does not exist.
+	GetMany(keys [][]byte) (values [][]byte, err error)
 	// OpenScan begins a scan; Next returns its packed batches, and none at its end.
 	OpenScan(span shape.Span) (Cursor, error)
 	Put(key, value []byte, ttl time.Duration) error
@@ -57,17 +59,12 @@ func (t *Tx) Get(key []byte) ([]byte, bool, error) {
 
 // GetMany returns the values of keys in their order; nil for a key that does not exist.
 func (t *Tx) GetMany(keys [][]byte) ([][]byte, error) {
-	values := make([][]byte, len(keys))
-	for i, key := range keys {
-		value, found, err := t.Get(key)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			values[i] = append([]byte{}, value...)
-		}
+	if t.failed != nil {
+		return nil, t.failed
 	}
-	return values, nil
+	values, err := t.host.GetMany(keys)
+	t.failed = err
+	return values, err
 }
 
 // Put writes a value.

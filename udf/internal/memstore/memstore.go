@@ -46,6 +46,17 @@ func (s *Store) Get(key []byte) ([]byte, bool, error) {
 	return []byte(v), ok, s.Err
 }
 
+// GetMany returns the values of keys in their order; nil for a key that does not exist.
+func (s *Store) GetMany(keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		if v, ok := s.Data[string(key)]; ok {
+			values[i] = append([]byte{}, v...)
+		}
+	}
+	return values, s.Err
+}
+
 // Put writes a value.
 func (s *Store) Put(key, value []byte, ttl time.Duration) error {
 	if s.Err != nil {

@@ -2,6 +2,7 @@ package shape
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math/rand/v2"
 	"time"
@@ -154,7 +155,27 @@ func (e *Error) Error() string { return e.Message }
 type Option func(*Options)
 
 // Options are what Option values set.
-type Options struct{ Codec Codec }
+type Options struct {
+	Codec Codec
+	Capabilities
+}
+
+// Check says what is wrong with the options of a function; "" if nothing is. What may be said of a kind is what a
+// manifest may say.
+func (o Options) Check(name string, kind Kind) string {
+	_, err := ParseManifest(string(AppendManifest(nil, []Entry{{Name: name, Kind: kind, Codec: o.Codec, Capabilities: o.Capabilities}})))
+	var bad *ManifestError
+	if errors.As(err, &bad) {
+		return bad.Reason
+	}
+	return ""
+}
+
+// Restrict adds prefixes to a set of keys; without any, the set is empty.
+func (a *Access) Restrict(prefixes []string) {
+	a.Restricted = true
+	a.Prefixes = append(a.Prefixes, prefixes...)
+}
 
 // Collect applies options to the defaults.
 func Collect(options []Option) Options {

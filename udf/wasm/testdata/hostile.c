@@ -2,6 +2,7 @@
  * hostile: a guest that does what its argument says, mostly what it should not. The tests of package
  * udf/wasm use it to show that the host survives. The first byte of the argument picks the deed.
  */
+#define LOCUS_INPUT (1 << 20)
 #include "../../guest/c/locus.h"
 
 LOCUS_MANIFEST("function pure pure raw\n"

@@ -72,6 +72,18 @@ func (r Record) Field(name string) (string, error) {
 	return string(raw), nil
 }
 
+// Text is the text of a field as Field gives it, and of an object, an array or null its JSON; false if the record has
+// no such field.
+func (r Record) Text(name string) (string, bool) {
+	if raw, ok := r.object[name]; ok && len(raw) > 0 && (raw[0] == '{' || raw[0] == '[' || raw[0] == 'n') {
+		var compact bytes.Buffer
+		_ = json.Compact(&compact, raw) // it is part of a JSON object that was read
+		return compact.String(), true
+	}
+	text, err := r.Field(name)
+	return text, err == nil
+}
+
 // Reader reads the records of one file.
 type Reader struct {
 	next   func() (Record, error)
