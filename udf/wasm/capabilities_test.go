@@ -195,7 +195,7 @@ func TestOwnFuel(t *testing.T) {
 	})
 	f := compile(t, newRuntime(t, Options{CallTimeout: time.Hour}), "f", g.bytes())
 	_, err := f.CallPure(ctx, udf.CodecRaw, nil)
-	require.Equal(t, &api.FuelError{Function: "f", Bound: 20 * time.Millisecond}, err)
+	require.Equal(t, &api.FuelError{Function: "f", Limit: 20_000_000}, err)
 }
 
 // TestOwnMemory: a guest grows to its own limit, rounded down to pages, and no further.
