@@ -26,6 +26,7 @@ const maxCompiled = 64
 type function struct {
 	runnable udf.Runnable
 	version  uint32 // 0: native
+	hash     string // of the module; empty: native
 }
 
 // compiler makes WebAssembly modules runnable.
@@ -67,7 +68,7 @@ func (f *functions) ready(name string, version uint32) (function, bool) {
 		return function{}, false
 	}
 	r, ok := f.cached(info)
-	return function{runnable: r, version: info.Version}, ok
+	return function{runnable: r, version: info.Version, hash: info.Hash}, ok
 }
 
 // resolve is the function, fetched and compiled if need be. Version 0 is the active one.
@@ -93,7 +94,7 @@ func (f *functions) resolve(ctx context.Context, name string, version uint32) (f
 	if err != nil {
 		return function{}, err
 	}
-	return function{runnable: r, version: info.Version}, nil
+	return function{runnable: r, version: info.Version, hash: info.Hash}, nil
 }
 
 // choose finds a version in a list; 0 is the active one.
@@ -217,8 +218,8 @@ type reducer struct {
 }
 
 // reducer finds the function for a run, and refuses one that can't be run with the request.
-func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*reducer, error) {
-	fn, err := f.resolve(ctx, req.Function, req.Version)
+func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest, version uint32) (*reducer, error) {
+	fn, err := f.resolve(ctx, req.Function, version)
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +234,8 @@ func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*redu
 }
 
 func (r *reducer) Version() uint32 { return r.f.version }
+
+func (r *reducer) Hash() string { return r.f.hash }
 
 func (r *reducer) Merge(ctx context.Context, accs [][]byte) ([]byte, uint64, error) {
 	out, err := r.f.runnable.Merge(ctx, r.codec, r.arg, accs)
