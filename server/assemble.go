@@ -119,7 +119,7 @@ func (n *Node) connectStore(s store) {
 	}
 	n.runner = newRangeRunner(s, n.clock, n.functions, n.dispatcher)
 	n.runKeys = newRunKeys(n.system, n.clock, n.log)
-	n.gateway = gateway.New(gateway.Options{Cluster: gatewayCluster{n}, Clock: n.clock, Keys: n.runKeys})
+	n.gateway = gateway.New(gateway.Options{Cluster: gatewayCluster{n}, Clock: n.clock, Keys: n.runKeys, WorkBytes: n.o.workBytes})
 }
 
 // do and runRange make the node its own peer.

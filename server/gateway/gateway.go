@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/locuskv/locus/api"
@@ -96,7 +97,24 @@ func (o Options) withDefaults() Options {
 }
 
 // Gateway runs range functions. It is safe for concurrent use.
-type Gateway struct{ o Options }
+type Gateway struct {
+	o Options
+
+	runs, continued, parts, failed atomic.Uint64
+}
+
+// Stats count what the gateway did.
+type Stats struct {
+	Runs      uint64 // begun, by their request or by a continuation
+	Continued uint64 // of them by a continuation
+	Parts     uint64 // of ranges that were done
+	Failed    uint64 // requests for a part that have to be, or had to be, sent again
+}
+
+// Stats are the counts up to now.
+func (g *Gateway) Stats() Stats {
+	return Stats{g.runs.Load(), g.continued.Load(), g.parts.Load(), g.failed.Load()}
+}
 
 // New makes a gateway.
 func New(o Options) *Gateway { return &Gateway{o: o.withDefaults()} }
@@ -131,6 +149,10 @@ func (g *Gateway) Run(ctx context.Context, req *locuspb.RunRequest, resolve Reso
 		if ts, err = g.Fresh(ctx, span, hlc.Timestamp(req.Token)); err != nil {
 			return err
 		}
+	}
+	g.runs.Add(1)
+	if from != nil {
+		g.continued.Add(1)
 	}
 	r := newRun(g, req, ts, reducer, from.segments(), emit)
 	r.fuel = from.fuel()

@@ -233,9 +233,11 @@ func (r *run) take(ctx context.Context, o outcome) error {
 	s.running = false
 	r.accounts.note(s, o)
 	if o.err != nil {
+		r.g.failed.Add(1)
 		r.g.o.Cluster.Learn(clustermap.Cure(o.err))
 		return r.postpone(ctx, s, o.err)
 	}
+	r.g.parts.Add(1)
 	part, err := r.split(s, o.answer)
 	if err != nil {
 		return err
