@@ -49,7 +49,8 @@ type functions struct {
 	list  func(ctx context.Context) ([]*locuspb.FunctionInfo, error)
 	fetch func(ctx context.Context, hash string) ([]byte, error)
 
-	loads singleflight.Group
+	loads   singleflight.Group // by name and hash
+	modules singleflight.Group // by hash: several names may have one module
 
 	mu struct {
 		sync.Mutex
@@ -168,8 +169,24 @@ func (f *functions) keep(info *locuspb.FunctionInfo, r udf.Runnable) {
 	}
 }
 
-// module is a module's bytes, from this node's disk or from the cluster, checked against its hash.
+// module is a module's bytes, from this node's disk or from the cluster, checked against its hash. It is fetched and
+// written once, however many ask for it at a time, so that no two write the same file.
 func (f *functions) module(ctx context.Context, hash string) ([]byte, error) {
+	v := f.modules.DoChan(hash, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+		defer cancel()
+		return f.fetchModule(ctx, hash)
+	})
+	select {
+	case r := <-v:
+		module, _ := r.Val.([]byte)
+		return module, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (f *functions) fetchModule(ctx context.Context, hash string) ([]byte, error) {
 	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
 		return nil, fmt.Errorf("server: %q is not the hash of a module", hash)
 	}

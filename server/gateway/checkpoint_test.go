@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -344,4 +345,53 @@ func FuzzContinuation(f *testing.F) {
 		}
 		requireTiles(t, kspan("", ""), spans)
 	})
+}
+
+// TestAccumulatorsAreBounded: while the first range does not answer, the others' accumulators pile up to PendingBytes, those that are
+// in flight included, and no further.
+func TestAccumulatorsAreBounded(t *testing.T) {
+	const ranges, size, bound = 40, 1 << 20, 5 << 20
+	f := newFake()
+	evenRanges(f, ranges, 400)
+	first := make(chan struct{})
+	c := &large{fake: f, size: size, first: first}
+	o := Options{Cluster: c, Clock: testClock(), PendingBytes: bound, Parallel: 8, PerStore: 8}
+	g := New(o)
+	ended := make(chan error, 1)
+	var result []byte
+	go func() {
+		ended <- g.Run(context.Background(), &locuspb.RunRequest{Function: "keys", Span: api.SpanToProto(kspan("", "")), Timestamp: 42}, fixed(&joinAll{}), func(m *locuspb.RunResponse) error {
+			result = m.Result
+			return nil
+		})
+	}()
+	// Whoever may run has run.
+	for before := int64(-1); before != c.made.Load() || before == 0; time.Sleep(20 * time.Millisecond) {
+		before = c.made.Load()
+	}
+	made := c.made.Load()
+	close(first)
+	require.NoError(t, <-ended)
+	require.Len(t, result, ranges*size)
+	// The first ones are sent before anybody knows how large they are.
+	require.LessOrEqual(t, made, int64(bound/size+8))
+	require.GreaterOrEqual(t, made, int64(bound/size))
+	require.Equal(t, int64(ranges-1), c.made.Load())
+}
+
+// large answers with accumulators of a size; the first range waits.
+type large struct {
+	*fake
+	size  int
+	first chan struct{}
+	made  atomic.Int64
+}
+
+func (l *large) RunRange(_ context.Context, _ ids.StoreID, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	if req.RangeId == 1 {
+		<-l.first
+	} else {
+		l.made.Add(1)
+	}
+	return &locuspb.RunRangeResponse{Accumulator: make([]byte, l.size)}, nil
 }
