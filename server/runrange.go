@@ -75,26 +75,20 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	if err := r.clock.Update(hlc.Timestamp(max(req.Clock, req.Timestamp))); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
-	defer cancel()
 	span := api.SpanFromProto(req.Span)
-	if err := checkSecret(span); err != nil {
-		return nil, err
-	}
-	l, _, err := r.dispatcher.layout(ctx, span.Start, true)
+	l, f, err := r.prepare(ctx, req, span)
 	if err != nil {
 		return nil, err
 	}
-	f, err := r.functions.resolve(ctx, req.Function, req.Version)
-	if err != nil {
-		return nil, err
-	}
+	// The wait for a slot is as long as the queue; only the gateway, whose end is this context's, knows how long that may be.
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
+	defer cancel()
 	view, err := openView(ctx, r.store, req)
 	if err != nil {
 		return nil, err
@@ -105,6 +99,21 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 		return resp, mapPage(ctx, f.runnable, view, span, l, req, resp)
 	}
 	return resp, accumulate(ctx, f.runnable, view, span, l, req, resp)
+}
+
+// prepare finds the keyspace's layout and the function.
+func (r *rangeRunner) prepare(ctx context.Context, req *locuspb.RunRangeRequest, span keys.Span) (keys.Layout, function, error) {
+	if err := checkSecret(span); err != nil {
+		return keys.Layout{}, function{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
+	defer cancel()
+	l, _, err := r.dispatcher.layout(ctx, span.Start, true)
+	if err != nil {
+		return keys.Layout{}, function{}, err
+	}
+	f, err := r.functions.resolve(ctx, req.Function, req.Version)
+	return l, f, err
 }
 
 // accumulate folds batches until it has worked enough, and says where to go on.

@@ -104,6 +104,51 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// TestWaitingForASlot: a request's time is that of its work; while others work it waits as long as its caller does.
+func TestWaitingForASlot(t *testing.T) {
+	r, err := udf.NewRegistry(keysOf)
+	require.NoError(t, err)
+	o := testOptions(t, t.TempDir())
+	o.Functions = r
+	n := startNode(t, o)
+	piece := n.cmap.Tile(defaultLayout.All())[0]
+	eventually(t, "a range", func() bool {
+		piece = n.cmap.Tile(defaultLayout.All())[0]
+		return !piece.Hole() && piece.Route.Leaseholder != 0
+	})
+	request := func() *locuspb.RunRangeRequest {
+		return &locuspb.RunRangeRequest{
+			Function: "keys", Argument: []byte("null"), Codec: locuspb.Codec_JSON, RangeId: uint64(piece.Route.Descriptor.ID), TimeoutMs: 20_000,
+			BoundsEpoch: piece.Route.Descriptor.Epoch.Bounds, Span: api.SpanToProto(piece.Span), Timestamp: uint64(n.clock.Now()), WorkBytes: 1,
+		}
+	}
+	require.NoError(t, api.FromProto(n.runner.run(context.Background(), request()).Error))
+	for range cap(n.runner.slots) {
+		n.runner.slots <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	answers := make(chan *locuspb.RunRangeResponse, 2)
+	ask := func(ctx context.Context) {
+		req := request()
+		req.TimeoutMs = 1
+		answers <- n.runner.run(ctx, req)
+	}
+	go ask(ctx)
+	go ask(context.Background())
+	select {
+	case a := <-answers:
+		t.Fatalf("a request did not wait: %v", a.Error)
+	case <-time.After(50 * time.Millisecond): // were it to fail, it would within its millisecond
+	}
+	cancel()
+	require.ErrorIs(t, api.FromProto((<-answers).Error), context.Canceled)
+	for range cap(n.runner.slots) {
+		<-n.runner.slots
+	}
+	<-answers // in its millisecond, or not
+}
+
 // TestUnboundedWork: who does not ask for parts gets all.
 func TestUnboundedWork(t *testing.T) {
 	enough := workload(&locuspb.RunRangeRequest{})

@@ -26,8 +26,9 @@ const (
 
 // tokenPace says when the next continuation may be made.
 type tokenPace struct {
-	next  time.Time
-	asked bool // for the key
+	next     time.Time
+	asked    bool   // for the key
+	argument []byte // SHA-256 of the request's, once it was needed
 }
 
 // keyPatience is how long a run waits for the cluster's key.
@@ -76,9 +77,12 @@ func (r *run) key(ctx context.Context) (Key, bool) {
 // state is what the continuation says. Parts that are too large for it are left out, the last ones first where all are
 // alike: they are done again then, so nothing is lost but their work.
 func (r *run) state() *locuspb.RunState {
-	sum := sha256.Sum256(r.req.Argument)
+	if r.token.argument == nil {
+		sum := sha256.Sum256(r.req.Argument)
+		r.token.argument = sum[:]
+	}
 	m := &locuspb.RunState{
-		Function: r.req.Function, Version: r.reducer.Version(), Hash: r.reducer.Hash(), ArgumentSha256: sum[:],
+		Function: r.req.Function, Version: r.reducer.Version(), Hash: r.reducer.Hash(), ArgumentSha256: r.token.argument,
 		Codec: uint32(r.req.Codec), Stream: r.req.Stream, KeyOrder: r.req.KeyOrder, Span: r.req.Span,
 		Expires: uint64(r.g.o.Clock.Now().Add(r.g.o.TokenLife)), Fuel: r.fuel,
 	}
