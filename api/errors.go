@@ -46,6 +46,7 @@ const (
 	CodeDeadline             Code = 26
 	CodeRetry                Code = 27
 	CodeDiskFull             Code = 28
+	CodeContinuation         Code = 29
 )
 
 // Sentinels, to be told apart with errors.Is.
@@ -119,6 +120,14 @@ type DiskFullError struct {
 
 func (e *DiskFullError) Error() string {
 	return fmt.Sprintf("locus: the disk of store s%d is nearly full: %d bytes are free, less than the limit of %d", e.Store, e.Free, e.Limit)
+}
+
+// ContinuationError says why a run can't be gone on with from a continuation: it was altered, is of another cluster,
+// has expired, or is of another run than the request's.
+type ContinuationError struct{ Reason string }
+
+func (e *ContinuationError) Error() string {
+	return "locus: the continuation can't be used: " + e.Reason
 }
 
 // TimestampUnavailableError says that a timestamp can't be read (any more, or here); Oldest is the

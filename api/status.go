@@ -40,6 +40,7 @@ var grpcCodes = map[Code]codes.Code{
 	CodeDeadline:             codes.DeadlineExceeded,
 	CodeRetry:                codes.Aborted,
 	CodeDiskFull:             codes.ResourceExhausted,
+	CodeContinuation:         codes.InvalidArgument,
 }
 
 // ToStatus makes a gRPC error that carries err as a status detail, for handlers of unary calls to return.

@@ -100,6 +100,8 @@ func requestError(err error) *locuspb.Error {
 		return &locuspb.Error{Code: uint32(CodeLimit), What: e.What, Limit: e.Limit, Got: e.Got}
 	case *DiskFullError:
 		return &locuspb.Error{Code: uint32(CodeDiskFull), LeaseholderStore: e.Store, Limit: e.Limit, Got: e.Free}
+	case *ContinuationError:
+		return &locuspb.Error{Code: uint32(CodeContinuation), Message: e.Reason}
 	case *UnavailableError:
 		return &locuspb.Error{Code: uint32(CodeUnavailable), Message: e.Reason}
 	case *DeadlineError:
@@ -285,6 +287,8 @@ func fromProto(m *locuspb.Error, causes int) error {
 		return &LimitError{What: m.What, Limit: m.Limit, Got: m.Got}
 	case CodeDiskFull:
 		return &DiskFullError{Store: m.LeaseholderStore, Free: m.Got, Limit: m.Limit}
+	case CodeContinuation:
+		return &ContinuationError{Reason: m.Message}
 	case CodeFunction:
 		return &FunctionError{Function: m.What, Code: m.FunctionCode, Message: m.Message}
 	case CodeFunctionNotFound:

@@ -90,6 +90,7 @@ var wire = []struct {
 	{26, &DeadlineError{Reason: "gave up", Canceled: true}, codes.Canceled},
 	{27, &RetryError{Reason: "base moved"}, codes.Aborted},
 	{28, &DiskFullError{Store: 3, Free: 5, Limit: 1 << 30}, codes.ResourceExhausted},
+	{29, &ContinuationError{Reason: "it has expired"}, codes.InvalidArgument},
 }
 
 // cross marshals a message and reads it back, as a peer would.

@@ -49,6 +49,8 @@ type (
 	FunctionNotFoundError = api.FunctionNotFoundError
 	// InvalidArgumentError says what was wrong with a request.
 	InvalidArgumentError = api.InvalidArgumentError
+	// ContinuationError says why a run can't be gone on with from a Continuation.
+	ContinuationError = api.ContinuationError
 	// KeyspaceNotFoundError names a keyspace that does not exist.
 	KeyspaceNotFoundError = api.KeyspaceNotFoundError
 	// KeyspaceExistsError names a keyspace that exists already.

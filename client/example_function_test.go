@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -147,6 +148,67 @@ func ExampleKeyOrder() {
 	// a <nil>
 	// b <nil>
 	// c <nil>
+}
+
+// A process that ends in the middle of a stream, or of a run, leaves behind where it was; the next one goes on there.
+func ExampleContinue() {
+	_, ks := newKeyspace("continue", client.KeyspaceOptions{SplitAt: [][]byte{[]byte("c"), []byte("e")}})
+	for _, k := range []string{"a", "b", "c", "d", "e"} {
+		must(ks.Put(ctx, []byte(k), []byte("some text")))
+	}
+	find := client.NewRangeFunc[string, string]("find")
+	var at client.Continuation
+	keep := client.OnContinuation(func(c client.Continuation) { at = bytes.Clone(c) })
+	for key, err := range find.Stream(ctx, ks.All(), "text", client.KeyOrder(), keep) {
+		fmt.Println(key, err)
+		if key == "c" {
+			break // after the first page, of a and b, and in the second one
+		}
+	}
+	must(ks.Put(ctx, []byte("f"), []byte("text that came later")))
+
+	fmt.Println("and later", at.Timestamp() > 0)
+	for key, err := range find.Stream(ctx, ks.All(), "text", client.KeyOrder(), client.Continue(at)) {
+		fmt.Println(key, err)
+	}
+	_, err := find.Run(ctx, ks.All(), "other", client.Continue(at))
+	var refused *client.ContinuationError
+	fmt.Println(errors.As(err, &refused))
+	// Output:
+	// a <nil>
+	// b <nil>
+	// c <nil>
+	// and later true
+	// c <nil>
+	// d <nil>
+	// e <nil>
+	// true
+}
+
+func ExampleExplain() {
+	_, ks := newKeyspace("explain", client.KeyspaceOptions{SplitAt: [][]byte{[]byte("k3"), []byte("k6")}})
+	for i := range 10 {
+		must(ks.Put(ctx, fmt.Appendf(nil, "k%d", i), []byte("12345")))
+	}
+	before := func(p client.Plan) {
+		fmt.Println(len(p.Ranges), "ranges; in the sample", p.Sample.Records, "records")
+		if p.Records() > 0 { // by what nodes reported last: of a keyspace that is new nothing may be known
+			_ = p.Fuel()
+		}
+	}
+	after := func(ranges []client.RangeAccount) {
+		for i, r := range ranges {
+			fmt.Println(i, r.Records, r.Requests > 0)
+		}
+	}
+	count := client.NewRangeFunc[any, Count]("count")
+	fmt.Println(count.Run(ctx, ks.All(), nil, client.Explain(before, after)))
+	// Output:
+	// 3 ranges; in the sample 10 records
+	// 0 3 true
+	// 1 3 true
+	// 2 4 true
+	// {10 50} <nil>
 }
 
 // A WebAssembly module is stored in the cluster; from then on every node runs it.

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -566,6 +567,22 @@ func (n *fakeNode) Run(r *locuspb.RunRequest, s grpc.ServerStreamingServer[locus
 	return s.Send(&locuspb.RunResponse{Done: true, Result: fmt.Append(nil, count), Timestamp: uint64(ts), Version: 1})
 }
 
+// fakeToken is a continuation token as clients may look into it: the timestamp; behind it is whatever a node likes.
+func fakeToken(ts hlc.Timestamp, left []*locuspb.Span) []byte {
+	slices.SortFunc(left, func(a, b *locuspb.Span) int { return bytes.Compare(a.Start, b.Start) })
+	body, err := proto.Marshal(&locuspb.RunResponse{Rest: left})
+	if err != nil {
+		panic(err)
+	}
+	return append(binary.BigEndian.AppendUint64(append([]byte{1}, make([]byte, 8)...), uint64(ts)), body...)
+}
+
+func fromFakeToken(t *testing.T, token []byte) (hlc.Timestamp, []*locuspb.Span) {
+	m := new(locuspb.RunResponse)
+	require.NoError(t, proto.Unmarshal(token[17:], m))
+	return hlc.Timestamp(binary.BigEndian.Uint64(token[9:])), m.Rest
+}
+
 // stream sends the keys of the span, two in each page; every other page is of the upper half, from its start on.
 func (n *fakeNode) stream(r *locuspb.RunRequest, s grpc.ServerStreamingServer[locuspb.RunResponse]) error {
 	n.f.mu.Lock()
@@ -573,9 +590,9 @@ func (n *fakeNode) stream(r *locuspb.RunRequest, s grpc.ServerStreamingServer[lo
 	if r.Timestamp != 0 {
 		ts = hlc.Timestamp(r.Timestamp)
 	}
-	rest := r.Rest
-	if len(rest) == 0 {
-		rest = []*locuspb.Span{r.Span}
+	rest := []*locuspb.Span{r.Span}
+	if len(r.Continuation) > 0 {
+		ts, rest = fromFakeToken(n.f.t, r.Continuation)
 	}
 	var pages []*locuspb.RunResponse
 	for _, p := range rest {
@@ -610,6 +627,18 @@ func (n *fakeNode) stream(r *locuspb.RunRequest, s grpc.ServerStreamingServer[lo
 			mixed = append(mixed, pages[half+i], pages[i])
 		}
 		pages = append(mixed, pages[2*half:]...)
+	}
+	if len(r.Continuation) > 0 {
+		if err := s.Send(&locuspb.RunResponse{Rest: rest}); err != nil {
+			return err
+		}
+	}
+	for i, p := range pages {
+		var left []*locuspb.Span
+		for _, other := range pages[i+1:] {
+			left = append(left, other.Covered)
+		}
+		p.Continuation = fakeToken(ts, left)
 	}
 	for i, p := range pages {
 		if change != nil {

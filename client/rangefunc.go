@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -32,6 +33,11 @@ type runOptions struct {
 	progress func(Progress)
 	keyOrder bool
 	hold     time.Duration
+	from     Continuation
+	onToken  func(Continuation)
+	explain  bool
+	plan     func(Plan)
+	account  func([]RangeAccount)
 }
 
 func (t TimestampOption) applyRun(o *runOptions) { o.at = t.at }
@@ -47,8 +53,8 @@ type progressOption func(Progress)
 
 func (f progressOption) applyRun(o *runOptions) { o.progress = f }
 
-// OnProgress has f told now and then how far the run is. f runs on the goroutine of Run, or of the loop over
-// Stream, and after an interruption may be told less than before.
+// OnProgress has f told now and then how far the run is; of a stream, how much of it was yielded. f runs on the
+// goroutine of Run, or of the loop over Stream, and after an interruption may be told less than before.
 func OnProgress(f func(Progress)) RunOption { return progressOption(f) }
 
 type keyOrder struct{}
@@ -61,8 +67,9 @@ func (keyOrder) applyRun(o *runOptions) { o.keyOrder = true }
 func KeyOrder() RunOption { return keyOrder{} }
 
 // Run runs the function over a span and returns its result. By default it sees every write acknowledged
-// before; with AtTimestamp it runs as of that timestamp. It changes nothing, and is repeated on another
-// node when its gateway fails. Without a deadline of ctx it takes as long as it takes.
+// before; with AtTimestamp it runs as of that timestamp. It changes nothing. When its gateway fails another node goes
+// on where that one was, as it last told (Continuation): at the same timestamp, by the same version, and what was done
+// is not done again. Without a deadline of ctx it takes as long as it takes, unless 30 s pass without any progress.
 //
 // Errors are *SpanUnavailableError, *TimestampUnavailableError, *FunctionError, *FunctionNotFoundError,
 // *FuelError, *ResultError and ctx's.
@@ -152,6 +159,16 @@ func runOnSome(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.S
 	if span.Empty() {
 		return &InvalidArgumentError{Reason: "the span is empty"}
 	}
+	if len(o.from) > 0 {
+		at, ok := api.ContinuationTimestamp(o.from)
+		if !ok {
+			return &ContinuationError{Reason: "it is none"}
+		}
+		if o.at != 0 && o.at != Timestamp(at) {
+			return &ContinuationError{Reason: fmt.Sprintf("it is of timestamp %s, not %s", at, o.at)}
+		}
+		o.at, req.Continuation = Timestamp(at), o.from
+	}
 	at, held, err := db.hold(ctx, o.at, span, o.hold, "function "+req.Function)
 	if err != nil {
 		return err
@@ -159,23 +176,23 @@ func runOnSome(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.S
 	defer func() { _ = held.release(ctx) }()
 	req.Timestamp = uint64(at)
 	req.Token = max(uint64(db.Token()), uint64(tokenOf(ctx)))
+	req.Explain = o.explain
+	take = told(req, o, take)
+	var best advance
 	patience := time.Now().Add(runPatience)
 	for {
 		for _, addr := range db.nodes.order() {
 			if at, ok := ctx.Deadline(); ok {
 				req.TimeoutMs = max(time.Until(at).Milliseconds(), 1)
 			}
-			progressed, err := runOn(ctx, db, addr, req, func(m *locuspb.RunResponse) bool {
-				if p := m.Progress; p != nil && o.progress != nil {
-					o.progress(Progress{p.RangesDone, p.RangesTotal, p.Records, p.Bytes, p.Fuel})
+			err := runOn(ctx, db, addr, req, func(m *locuspb.RunResponse) bool {
+				if best.further(m) {
+					patience = time.Now().Add(runPatience)
 				}
 				return take(m)
 			})
 			if err == nil {
 				return nil
-			}
-			if progressed {
-				patience = time.Now().Add(runPatience)
 			}
 			if ctx.Err() != nil {
 				return ended(ctx, err)
@@ -194,35 +211,74 @@ func runOnSome(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.S
 	}
 }
 
+// told hands on what an answer says beside its outputs: before take what is of the way to them, after it where to go on
+// behind them, which is also where the next gateway begins.
+func told(req *locuspb.RunRequest, o runOptions, take func(*locuspb.RunResponse) bool) func(*locuspb.RunResponse) bool {
+	return func(m *locuspb.RunResponse) bool {
+		if m.Plan != nil && o.plan != nil {
+			o.plan(planOf(m.Plan))
+			o.plan = nil // one is enough, also where another gateway makes its own
+		}
+		if p := m.Progress; p != nil && o.progress != nil {
+			o.progress(Progress{p.RangesDone, p.RangesTotal, p.Records, p.Bytes, p.Fuel})
+		}
+		if !take(m) {
+			return false
+		}
+		if len(m.Continuation) > 0 {
+			req.Continuation = m.Continuation
+			if o.onToken != nil {
+				o.onToken(m.Continuation)
+			}
+		}
+		if m.Done && o.account != nil {
+			o.account(accountOf(m.Account))
+		}
+		return true
+	}
+}
+
+// advance is the furthest that a run got. Gateways that all fail at the same place make no progress, however much
+// each of them did.
+type advance struct{ ranges, records uint64 }
+
+func (a *advance) further(m *locuspb.RunResponse) bool {
+	now := advance{m.GetProgress().GetRangesDone(), m.GetProgress().GetRecords()}
+	if now.ranges <= a.ranges && now.records <= a.records && m.Covered == nil {
+		return false
+	}
+	a.ranges, a.records = max(a.ranges, now.ranges), max(a.records, now.records)
+	return true
+}
+
 // runOn runs a function with one node as its gateway, until it is done or take has had enough. Answers are
 // read when take asks for them: whoever is slow to take them holds up the nodes.
-func runOn(ctx context.Context, db *DB, addr string, req *locuspb.RunRequest, take func(*locuspb.RunResponse) bool) (progressed bool, err error) {
+func runOn(ctx context.Context, db *DB, addr string, req *locuspb.RunRequest, take func(*locuspb.RunResponse) bool) error {
 	cc, err := db.conns.get(addr)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := ready(ctx, cc); err != nil {
-		return false, err
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := service(cc).Run(ctx, req)
 	if err != nil {
-		return false, api.FromStatus(err)
+		return api.FromStatus(err)
 	}
 	for {
 		m, err := s.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return progressed, &UnavailableError{Reason: "the node " + addr + " ended a run before it was done"}
+			return &UnavailableError{Reason: "the node " + addr + " ended a run before it was done"}
 		case err != nil:
-			return progressed, api.FromStatus(err)
+			return api.FromStatus(err)
 		case m.Error != nil:
-			return progressed, api.FromProto(m.Error)
+			return api.FromProto(m.Error)
 		}
-		progressed = progressed || m.Progress != nil
 		if !take(m) || m.Done {
-			return progressed, nil
+			return nil
 		}
 	}
 }

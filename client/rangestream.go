@@ -61,20 +61,23 @@ func (f RangeFunc[In, Out]) Stream(ctx context.Context, span Span, in In, opts .
 
 // mapStream is one loop over a Stream.
 type mapStream[Out any] struct {
-	codec  Codec
-	yield  func(Out, error) bool
-	rest   []keys.Span // not yet covered by what was yielded, in key order
-	begun  bool        // an output was yielded
-	left   bool        // the loop was left
-	failed error
+	codec Codec
+	yield func(Out, error) bool
+	rest  []keys.Span // not yet covered by what was yielded, in key order
+	// continued: an earlier process was yielded some of it, and the first answer says what is left.
+	continued bool
+	begun     bool // an output was yielded
+	left      bool // the loop was left
+	failed    error
 }
 
-// run streams the function's outputs. A gateway that takes over from one that failed is told what is left to do,
-// at which timestamp and by which version.
+// run streams the function's outputs. A gateway that takes over from one that failed is given its continuation, which says
+// what is left to do, at which timestamp and by which version. A page comes together with the continuation behind it; what
+// was yielded is counted here too, because a node that says something twice, or leaves it out, must not get away with it.
 func (s *mapStream[Out]) run(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.Span, opts []RunOption) error {
 	o := runOptionsOf(opts)
 	req.Stream, req.KeyOrder = true, o.keyOrder
-	s.rest = []keys.Span{span}
+	s.rest, s.continued = []keys.Span{span}, len(o.from) > 0
 	var bad error
 	err := runOnSome(ctx, db, req, span, o, func(m *locuspb.RunResponse) bool {
 		if req.Timestamp == 0 {
@@ -84,14 +87,8 @@ func (s *mapStream[Out]) run(ctx context.Context, db *DB, req *locuspb.RunReques
 			req.Version = m.Version
 		}
 		var more bool
-		if more, bad = s.take(m); !more {
-			return false
-		}
-		req.Rest = req.Rest[:0]
-		for _, r := range s.rest {
-			req.Rest = append(req.Rest, &locuspb.Span{Start: r.Start, End: r.End})
-		}
-		return true
+		more, bad = s.take(m)
+		return more
 	})
 	if bad == nil && err == nil && !s.left && len(s.rest) > 0 {
 		bad = badStream(fmt.Sprintf("an end before %s was covered", s.rest[0]))
@@ -104,6 +101,13 @@ func (s *mapStream[Out]) run(ctx context.Context, db *DB, req *locuspb.RunReques
 
 // take yields a message's outputs; false if that was the end.
 func (s *mapStream[Out]) take(m *locuspb.RunResponse) (more bool, err error) {
+	if s.continued && len(m.Rest) > 0 {
+		// What was yielded to an earlier process is for the gateway to know; from now on it is known here.
+		s.rest, s.continued = nil, false
+		for _, r := range m.Rest {
+			s.rest = append(s.rest, api.SpanFromProto(r))
+		}
+	}
 	if m.Covered == nil {
 		if len(m.Outputs) > 0 {
 			return false, badStream("outputs of no span")

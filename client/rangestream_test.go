@@ -85,12 +85,12 @@ func TestStreamMovesOn(t *testing.T) {
 		require.Equal(t, want, got)
 		require.Greater(t, len(attempts), 3)
 		require.Zero(t, attempts[0].Timestamp)
-		require.Empty(t, attempts[0].Rest)
+		require.Empty(t, attempts[0].Continuation)
 		for _, a := range attempts[1:] {
 			require.NotZero(t, a.Timestamp)
 			require.Equal(t, attempts[1].Timestamp, a.Timestamp)
 			require.Equal(t, uint32(3), a.Version)
-			require.NotEmpty(t, a.Rest)
+			require.NotEmpty(t, a.Continuation)
 		}
 	}
 }

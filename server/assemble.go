@@ -118,7 +118,8 @@ func (n *Node) connectStore(s store) {
 		room: &room{self: n.ident.StoreID, disk: n.disk, cmap: n.cmap, store: s}, loads: n.loads,
 	}
 	n.runner = newRangeRunner(s, n.clock, n.functions, n.dispatcher)
-	n.gateway = gateway.New(gateway.Options{Cluster: gatewayCluster{n}, Clock: n.clock})
+	n.runKeys = newRunKeys(n.system, n.clock, n.log)
+	n.gateway = gateway.New(gateway.Options{Cluster: gatewayCluster{n}, Clock: n.clock, Keys: n.runKeys, WorkBytes: n.o.workBytes})
 }
 
 // do and runRange make the node its own peer.

@@ -46,7 +46,7 @@ type origin int
 
 const (
 	fromClient origin = iota
-	fromNode          // may write the system keyspace
+	fromNode          // may write the system keyspace, and read its secrets
 )
 
 // dispatch executes one request; done is called exactly once, on any goroutine.
@@ -64,9 +64,9 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 	d.loads.note(req)
 	switch op := req.Op.(type) {
 	case *locuspb.Request_Get:
-		d.read(ctx, req, keys.KeySpan(op.Get.GetKey()), finish)
+		d.read(ctx, req, keys.KeySpan(op.Get.GetKey()), from, finish)
 	case *locuspb.Request_Scan:
-		d.read(ctx, req, api.SpanFromProto(op.Scan.GetSpan()), finish)
+		d.read(ctx, req, api.SpanFromProto(op.Scan.GetSpan()), from, finish)
 	case *locuspb.Request_ClockAt:
 		d.store.Do(req, finish)
 	case *locuspb.Request_Write:
@@ -94,8 +94,14 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 }
 
 // read executes a get or a scan of a keyspace that lives.
-func (d *dispatcher) read(ctx context.Context, req *locuspb.Request, span keys.Span, finish func(*locuspb.Response)) {
+func (d *dispatcher) read(ctx context.Context, req *locuspb.Request, span keys.Span, from origin, finish func(*locuspb.Response)) {
 	id, ok := keys.KeyspaceOf(span.Start)
+	if id == systemKeyspace && from != fromNode {
+		if err := checkSecret(span); err != nil {
+			finish(failed(err))
+			return
+		}
+	}
 	if ok && (id == systemKeyspace || d.cmap.Living(id)) && keys.KeyspaceSpan(id).ContainsSpan(span) {
 		d.store.Do(req, finish) // the short way
 		return

@@ -26,6 +26,7 @@ const maxCompiled = 64
 type function struct {
 	runnable udf.Runnable
 	version  uint32 // 0: native
+	hash     string // of the module; empty: native
 }
 
 // compiler makes WebAssembly modules runnable.
@@ -48,7 +49,8 @@ type functions struct {
 	list  func(ctx context.Context) ([]*locuspb.FunctionInfo, error)
 	fetch func(ctx context.Context, hash string) ([]byte, error)
 
-	loads singleflight.Group
+	loads   singleflight.Group // by name and hash
+	modules singleflight.Group // by hash: several names may have one module
 
 	mu struct {
 		sync.Mutex
@@ -67,7 +69,7 @@ func (f *functions) ready(name string, version uint32) (function, bool) {
 		return function{}, false
 	}
 	r, ok := f.cached(info)
-	return function{runnable: r, version: info.Version}, ok
+	return function{runnable: r, version: info.Version, hash: info.Hash}, ok
 }
 
 // resolve is the function, fetched and compiled if need be. Version 0 is the active one.
@@ -93,7 +95,7 @@ func (f *functions) resolve(ctx context.Context, name string, version uint32) (f
 	if err != nil {
 		return function{}, err
 	}
-	return function{runnable: r, version: info.Version}, nil
+	return function{runnable: r, version: info.Version, hash: info.Hash}, nil
 }
 
 // choose finds a version in a list; 0 is the active one.
@@ -167,8 +169,24 @@ func (f *functions) keep(info *locuspb.FunctionInfo, r udf.Runnable) {
 	}
 }
 
-// module is a module's bytes, from this node's disk or from the cluster, checked against its hash.
+// module is a module's bytes, from this node's disk or from the cluster, checked against its hash. It is fetched and
+// written once, however many ask for it at a time, so that no two write the same file.
 func (f *functions) module(ctx context.Context, hash string) ([]byte, error) {
+	v := f.modules.DoChan(hash, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+		defer cancel()
+		return f.fetchModule(ctx, hash)
+	})
+	select {
+	case r := <-v:
+		module, _ := r.Val.([]byte)
+		return module, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (f *functions) fetchModule(ctx context.Context, hash string) ([]byte, error) {
 	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
 		return nil, fmt.Errorf("server: %q is not the hash of a module", hash)
 	}
@@ -217,8 +235,8 @@ type reducer struct {
 }
 
 // reducer finds the function for a run, and refuses one that can't be run with the request.
-func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*reducer, error) {
-	fn, err := f.resolve(ctx, req.Function, req.Version)
+func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest, version uint32) (*reducer, error) {
+	fn, err := f.resolve(ctx, req.Function, version)
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +251,8 @@ func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*redu
 }
 
 func (r *reducer) Version() uint32 { return r.f.version }
+
+func (r *reducer) Hash() string { return r.f.hash }
 
 func (r *reducer) Merge(ctx context.Context, accs [][]byte) ([]byte, uint64, error) {
 	out, err := r.f.runnable.Merge(ctx, r.codec, r.arg, accs)

@@ -9,6 +9,7 @@ import (
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/placement"
+	"github.com/locuskv/locus/server/gateway"
 	"github.com/locuskv/locus/server/rpc"
 )
 
@@ -31,12 +32,13 @@ func (s *locusService) Batch(stream grpc.BidiStreamingServer[locuspb.BatchReques
 func (s *locusService) Run(req *locuspb.RunRequest, stream grpc.ServerStreamingServer[locuspb.RunResponse]) error {
 	ctx := stream.Context()
 	err := s.n.dispatcher.known(ctx, req.GetSpan().GetStart())
-	var r *reducer
 	if err == nil {
-		r, err = s.n.functions.reducer(ctx, req)
+		err = checkSecret(api.SpanFromProto(req.Span))
 	}
 	if err == nil {
-		err = s.n.gateway.Run(ctx, req, r, stream.Send)
+		err = s.n.gateway.Run(ctx, req, func(ctx context.Context, version uint32) (gateway.Reducer, error) {
+			return s.n.functions.reducer(ctx, req, version)
+		}, stream.Send)
 	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()

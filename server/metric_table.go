@@ -8,6 +8,7 @@ import (
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/placement"
 	"github.com/locuskv/locus/raftstore"
+	"github.com/locuskv/locus/server/gateway"
 	"github.com/locuskv/locus/server/transport"
 )
 
@@ -24,6 +25,7 @@ type sample struct {
 	disk          diskState
 	diskRefusals  uint64
 	requests      uint64
+	runs          gateway.Stats
 	engineBytes   int64
 	logBytes      int64
 	ready, driver bool
@@ -50,7 +52,7 @@ func takeSample(n *Node) *sample {
 	s := &sample{
 		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(), clock: n.store.ClockState(),
 		splitter: n.reporter.splitter.stats(), disk: *n.disk.state.Load(), diskRefusals: n.dispatcher.room.refused.Load(), requests: n.loads.requests(),
-		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "",
+		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "", runs: n.gateway.Stats(),
 	}
 	for _, r := range n.store.Ranges() {
 		s.replicas++
@@ -108,6 +110,10 @@ var metricTable = []struct {
 	{"locus_fell_quiet_total", "Times that a replica stopped its clock because its range was idle.", counter, func(s *sample) float64 { return float64(s.store.FellQuiet) }},
 	{"locus_splits_total", "Splits applied here.", counter, func(s *sample) float64 { return float64(s.store.Splits) }},
 	{"locus_requests_per_second", "About how many requests to ranges came in the last second or so, from a sample; splits by load go by it.", gauge, func(s *sample) float64 { return float64(s.requests) }},
+	{"locus_runs_total", "Runs of range and map functions that this node was the gateway of.", counter, func(s *sample) float64 { return float64(s.runs.Runs) }},
+	{"locus_runs_continued_total", "Those of them that went on where another gateway, or an earlier process of the client, was.", counter, func(s *sample) float64 { return float64(s.runs.Continued) }},
+	{"locus_run_parts_total", "Parts of ranges that runs had done.", counter, func(s *sample) float64 { return float64(s.runs.Parts) }},
+	{"locus_run_parts_failed_total", "Requests for parts that failed, and were sent again or ended the run.", counter, func(s *sample) float64 { return float64(s.runs.Failed) }},
 	{"locus_range_measures_total", "Ranges led here that were measured because their counted size was above --range-max-bytes.", counter, func(s *sample) float64 { return float64(s.splitter.measures) }},
 	{"locus_ranges_indivisible", "Ranges led here that are above --range-max-bytes and hold a single group, which is never split.", gauge, func(s *sample) float64 { return float64(s.splitter.indivisible) }},
 	{"locus_checkpoints_total", "Checkpoints taken.", counter, func(s *sample) float64 { return float64(s.store.Checkpoints) }},

@@ -54,6 +54,7 @@ type Node struct {
 	dispatcher *dispatcher
 	runner     *rangeRunner
 	gateway    *gateway.Gateway
+	runKeys    *runKeys
 	finder     *finder
 	office     *office
 	reporter   *reporter
@@ -234,6 +235,7 @@ func (n *Node) startLoops(context.Context) error {
 	n.wg.Go(func() { n.tick(ticks) })
 	n.wg.Go(func() { n.office.run(n.background, n.reporter.look) })
 	n.wg.Go(func() { n.reporter.run(n.background) })
+	n.wg.Go(func() { n.runKeys.run(n.background) })
 	n.wg.Go(func() { n.disk.run(n.background, n.reporter.refresh) })
 	return nil
 }

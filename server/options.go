@@ -106,6 +106,8 @@ type Options struct {
 	// retention and checkpointTicks stand in for the store's defaults in tests.
 	retention       time.Duration
 	checkpointTicks int
+	// workBytes stands in for the gateway's default in tests.
+	workBytes int
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
 	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64

@@ -75,23 +75,20 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	if err := r.clock.Update(hlc.Timestamp(max(req.Clock, req.Timestamp))); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
-	defer cancel()
 	span := api.SpanFromProto(req.Span)
-	l, _, err := r.dispatcher.layout(ctx, span.Start, true)
+	l, f, err := r.prepare(ctx, req, span)
 	if err != nil {
 		return nil, err
 	}
-	f, err := r.functions.resolve(ctx, req.Function, req.Version)
-	if err != nil {
-		return nil, err
-	}
+	// The wait for a slot is as long as the queue; only the gateway, whose end is this context's, knows how long that may be.
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
+	defer cancel()
 	view, err := openView(ctx, r.store, req)
 	if err != nil {
 		return nil, err
@@ -101,34 +98,83 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	if req.PageBytes > 0 {
 		return resp, mapPage(ctx, f.runnable, view, span, l, req, resp)
 	}
-	acc, err := f.runnable.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
-	if err != nil {
-		return nil, err
-	}
-	defer acc.Close()
-	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) { return true, acc.Add(ctx, batch) })
-	if err != nil {
-		return nil, err
-	}
-	if resp.Accumulator, err = acc.Encode(ctx); err != nil {
-		return nil, err
-	}
-	resp.Fuel = acc.Fuel()
-	return resp, nil
+	return resp, accumulate(ctx, f.runnable, view, span, l, req, resp)
 }
 
-// pageTime ends a page whose function emits little, so that progress is told, others get the slot, and what a
-// split or a leader change costs is small.
-const pageTime = 250 * time.Millisecond
+// prepare finds the keyspace's layout and the function.
+func (r *rangeRunner) prepare(ctx context.Context, req *locuspb.RunRangeRequest, span keys.Span) (keys.Layout, function, error) {
+	if err := checkSecret(span); err != nil {
+		return keys.Layout{}, function{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
+	defer cancel()
+	l, _, err := r.dispatcher.layout(ctx, span.Start, true)
+	if err != nil {
+		return keys.Layout{}, function{}, err
+	}
+	f, err := r.functions.resolve(ctx, req.Function, req.Version)
+	return l, f, err
+}
 
-// mapPage maps batches until there is a page of outputs, and says where the next page begins.
+// accumulate folds batches until it has worked enough, and says where to go on.
+func accumulate(ctx context.Context, f udf.Aggregator, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
+	acc, err := f.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
+	if err != nil {
+		return err
+	}
+	defer acc.Close()
+	enough := workload(req)
+	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) {
+		if err := acc.Add(ctx, batch); err != nil {
+			return false, err
+		}
+		if !enough(len(batch)) {
+			return true, nil
+		}
+		resp.Resume = resume(span, l, batch)
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	resp.Accumulator, err = acc.Encode(ctx)
+	resp.Fuel = acc.Fuel()
+	return err
+}
+
+// workTime ends a part of a range, so that progress is told, others get the slot, and what a split or a leader
+// change costs is small.
+const workTime = 250 * time.Millisecond
+
+// workload says when a request has read enough. One that does not ask for a part wants all of its span.
+func workload(req *locuspb.RunRangeRequest) (enough func(read int) bool) {
+	if req.WorkBytes == 0 && req.PageBytes == 0 {
+		return func(int) bool { return false }
+	}
+	until, total := time.Now().Add(workTime), uint64(0)
+	return func(read int) bool {
+		total += uint64(read)
+		return req.WorkBytes > 0 && total >= req.WorkBytes || !time.Now().Before(until)
+	}
+}
+
+// resume is where to go on behind a batch; nil if that is the span's end. In a hash-partitioned keyspace the batch has
+// lost its keys' buckets; Encode finds the last one's again.
+func resume(span keys.Span, l keys.Layout, batch []byte) []byte {
+	if at := append(l.Encode(lastKey(batch)), 0); span.Contains(at) {
+		return at
+	}
+	return nil
+}
+
+// mapPage maps batches until there is a page of outputs, or it has worked enough, and says where the next page begins.
 func mapPage(ctx context.Context, f udf.Mapper, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
 	m, err := f.NewMapping(ctx, udf.Codec(req.Codec), req.Argument)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	size, limit, until := 0, int(min(req.PageBytes, maxPage)), time.Now().Add(pageTime)
+	size, limit, enough := 0, int(min(req.PageBytes, maxPage)), workload(req)
 	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) {
 		outputs, err := m.Map(ctx, batch)
 		if err != nil {
@@ -138,11 +184,10 @@ func mapPage(ctx context.Context, f udf.Mapper, view raftstore.View, span keys.S
 		for _, o := range outputs {
 			size += len(o) + udf.OutputOverhead
 		}
-		if size < limit && time.Now().Before(until) {
+		if worked := enough(len(batch)); size < limit && !worked {
 			return true, nil
 		}
-		// In a hash-partitioned keyspace the batch has lost its keys' buckets; Encode finds the last one's again.
-		resp.Resume = append(l.Encode(lastKey(batch)), 0)
+		resp.Resume = resume(span, l, batch)
 		return false, nil
 	})
 	resp.Fuel = m.Fuel()

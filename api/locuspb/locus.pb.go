@@ -1519,9 +1519,12 @@ type RunRequest struct {
 	Timestamp uint64                 `protobuf:"varint,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // 0: fresh
 	TimeoutMs int64                  `protobuf:"varint,8,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	// stream: the function is a map function, and its outputs come as they are made, page by page.
-	Stream        bool    `protobuf:"varint,9,opt,name=stream,proto3" json:"stream,omitempty"`
-	KeyOrder      bool    `protobuf:"varint,10,opt,name=key_order,json=keyOrder,proto3" json:"key_order,omitempty"` // stream: pages come in key order, not as they are made
-	Rest          []*Span `protobuf:"bytes,11,rep,name=rest,proto3" json:"rest,omitempty"`                          // stream: the parts of span that are left to do, in key order; empty: all of it
+	Stream   bool `protobuf:"varint,9,opt,name=stream,proto3" json:"stream,omitempty"`
+	KeyOrder bool `protobuf:"varint,10,opt,name=key_order,json=keyOrder,proto3" json:"key_order,omitempty"` // stream: pages come in key order, not as they are made
+	// continuation: go on where the run was that told it. All of the above but token and timeout_ms must be that run's;
+	// version and timestamp may be 0.
+	Continuation  []byte `protobuf:"bytes,12,opt,name=continuation,proto3" json:"continuation,omitempty"`
+	Explain       bool   `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"` // tell a plan before anything is done, and in the end what each range took
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1626,11 +1629,18 @@ func (x *RunRequest) GetKeyOrder() bool {
 	return false
 }
 
-func (x *RunRequest) GetRest() []*Span {
+func (x *RunRequest) GetContinuation() []byte {
 	if x != nil {
-		return x.Rest
+		return x.Continuation
 	}
 	return nil
+}
+
+func (x *RunRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
 }
 
 type RunResponse struct {
@@ -1642,8 +1652,12 @@ type RunResponse struct {
 	Error         *Error                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // ends the stream
 	Timestamp     uint64                 `protobuf:"varint,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	Version       uint32                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
-	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"` // stream: all that the function emitted for `covered`
-	Covered       *Span                  `protobuf:"bytes,9,opt,name=covered,proto3" json:"covered,omitempty"` // stream: done with this message, and in no other one
+	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"`            // stream: all that the function emitted for `covered`
+	Covered       *Span                  `protobuf:"bytes,9,opt,name=covered,proto3" json:"covered,omitempty"`            // stream: done with this message, and in no other one
+	Continuation  []byte                 `protobuf:"bytes,10,opt,name=continuation,proto3" json:"continuation,omitempty"` // where the run is, all that this message says included (docs/format.md)
+	Rest          []*Span                `protobuf:"bytes,11,rep,name=rest,proto3" json:"rest,omitempty"`                 // stream, first answer to a continuation: what is left to do, in key order
+	Plan          *Plan                  `protobuf:"bytes,12,opt,name=plan,proto3" json:"plan,omitempty"`                 // explain: before anything is done
+	Account       []*RangeAccount        `protobuf:"bytes,13,rep,name=account,proto3" json:"account,omitempty"`           // explain, with done
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1741,6 +1755,305 @@ func (x *RunResponse) GetCovered() *Span {
 	return nil
 }
 
+func (x *RunResponse) GetContinuation() []byte {
+	if x != nil {
+		return x.Continuation
+	}
+	return nil
+}
+
+func (x *RunResponse) GetRest() []*Span {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
+}
+
+func (x *RunResponse) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *RunResponse) GetAccount() []*RangeAccount {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+// Plan is what a run is going to do, as far as can be told before.
+type Plan struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Timestamp uint64                 `protobuf:"varint,1,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Ranges    []*PlannedRange        `protobuf:"bytes,2,rep,name=ranges,proto3" json:"ranges,omitempty"` // in key order; of a continuation those that are left
+	// the sample: what the function read and used on the beginnings of a few ranges
+	SampleRecords uint64 `protobuf:"varint,3,opt,name=sample_records,json=sampleRecords,proto3" json:"sample_records,omitempty"`
+	SampleBytes   uint64 `protobuf:"varint,4,opt,name=sample_bytes,json=sampleBytes,proto3" json:"sample_bytes,omitempty"`
+	SampleFuel    uint64 `protobuf:"varint,5,opt,name=sample_fuel,json=sampleFuel,proto3" json:"sample_fuel,omitempty"`
+	SampleRanges  uint64 `protobuf:"varint,6,opt,name=sample_ranges,json=sampleRanges,proto3" json:"sample_ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_locus_v1_locus_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Plan) GetTimestamp() uint64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
+func (x *Plan) GetRanges() []*PlannedRange {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+func (x *Plan) GetSampleRecords() uint64 {
+	if x != nil {
+		return x.SampleRecords
+	}
+	return 0
+}
+
+func (x *Plan) GetSampleBytes() uint64 {
+	if x != nil {
+		return x.SampleBytes
+	}
+	return 0
+}
+
+func (x *Plan) GetSampleFuel() uint64 {
+	if x != nil {
+		return x.SampleFuel
+	}
+	return 0
+}
+
+func (x *Plan) GetSampleRanges() uint64 {
+	if x != nil {
+		return x.SampleRanges
+	}
+	return 0
+}
+
+type PlannedRange struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	RangeId          uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`                            // 0: nobody is known to have this part
+	LeaseholderStore uint64                 `protobuf:"varint,2,opt,name=leaseholder_store,json=leaseholderStore,proto3" json:"leaseholder_store,omitempty"` // 0: not known
+	Span             *Span                  `protobuf:"bytes,3,opt,name=span,proto3" json:"span,omitempty"`
+	Records          uint64                 `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"` // estimate, of the whole range
+	Bytes            uint64                 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Part             bool                   `protobuf:"varint,6,opt,name=part,proto3" json:"part,omitempty"` // the span is not the whole range: records and bytes are at most that
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PlannedRange) Reset() {
+	*x = PlannedRange{}
+	mi := &file_locus_v1_locus_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedRange) ProtoMessage() {}
+
+func (x *PlannedRange) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedRange.ProtoReflect.Descriptor instead.
+func (*PlannedRange) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlannedRange) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *PlannedRange) GetLeaseholderStore() uint64 {
+	if x != nil {
+		return x.LeaseholderStore
+	}
+	return 0
+}
+
+func (x *PlannedRange) GetSpan() *Span {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+func (x *PlannedRange) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *PlannedRange) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PlannedRange) GetPart() bool {
+	if x != nil {
+		return x.Part
+	}
+	return false
+}
+
+// RangeAccount is what a run took on one range.
+type RangeAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	Store         uint64                 `protobuf:"varint,2,opt,name=store,proto3" json:"store,omitempty"` // that did the last part of it
+	Records       uint64                 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Fuel          uint64                 `protobuf:"varint,5,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	TimeUs        int64                  `protobuf:"varint,6,opt,name=time_us,json=timeUs,proto3" json:"time_us,omitempty"` // that requests to it took, waiting for their turn on the store included
+	Requests      uint64                 `protobuf:"varint,7,opt,name=requests,proto3" json:"requests,omitempty"`           // that were answered with a part of the work
+	Failed        uint64                 `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`               // that were not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RangeAccount) Reset() {
+	*x = RangeAccount{}
+	mi := &file_locus_v1_locus_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RangeAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RangeAccount) ProtoMessage() {}
+
+func (x *RangeAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RangeAccount.ProtoReflect.Descriptor instead.
+func (*RangeAccount) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RangeAccount) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetStore() uint64 {
+	if x != nil {
+		return x.Store
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetTimeUs() int64 {
+	if x != nil {
+		return x.TimeUs
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *RangeAccount) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RangesDone    uint64                 `protobuf:"varint,1,opt,name=ranges_done,json=rangesDone,proto3" json:"ranges_done,omitempty"`
@@ -1754,7 +2067,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_locus_v1_locus_proto_msgTypes[20]
+	mi := &file_locus_v1_locus_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2079,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[20]
+	mi := &file_locus_v1_locus_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2092,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{20}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Progress) GetRangesDone() uint64 {
@@ -1828,7 +2141,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[21]
+	mi := &file_locus_v1_locus_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2153,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[21]
+	mi := &file_locus_v1_locus_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2166,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{21}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RoutesRequest) GetSpan() *Span {
@@ -1888,7 +2201,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[22]
+	mi := &file_locus_v1_locus_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2213,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[22]
+	mi := &file_locus_v1_locus_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2226,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{22}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -1946,7 +2259,7 @@ type LookupKeyspaceRequest struct {
 
 func (x *LookupKeyspaceRequest) Reset() {
 	*x = LookupKeyspaceRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[23]
+	mi := &file_locus_v1_locus_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2271,7 @@ func (x *LookupKeyspaceRequest) String() string {
 func (*LookupKeyspaceRequest) ProtoMessage() {}
 
 func (x *LookupKeyspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[23]
+	mi := &file_locus_v1_locus_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2284,7 @@ func (x *LookupKeyspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupKeyspaceRequest.ProtoReflect.Descriptor instead.
 func (*LookupKeyspaceRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{23}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LookupKeyspaceRequest) GetName() string {
@@ -1991,7 +2304,7 @@ type LookupKeyspaceResponse struct {
 
 func (x *LookupKeyspaceResponse) Reset() {
 	*x = LookupKeyspaceResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[24]
+	mi := &file_locus_v1_locus_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2316,7 @@ func (x *LookupKeyspaceResponse) String() string {
 func (*LookupKeyspaceResponse) ProtoMessage() {}
 
 func (x *LookupKeyspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[24]
+	mi := &file_locus_v1_locus_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2329,7 @@ func (x *LookupKeyspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupKeyspaceResponse.ProtoReflect.Descriptor instead.
 func (*LookupKeyspaceResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{24}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LookupKeyspaceResponse) GetKeyspace() *Keyspace {
@@ -2047,7 +2360,7 @@ type CreateKeyspaceRequest struct {
 
 func (x *CreateKeyspaceRequest) Reset() {
 	*x = CreateKeyspaceRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[25]
+	mi := &file_locus_v1_locus_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2372,7 @@ func (x *CreateKeyspaceRequest) String() string {
 func (*CreateKeyspaceRequest) ProtoMessage() {}
 
 func (x *CreateKeyspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[25]
+	mi := &file_locus_v1_locus_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2385,7 @@ func (x *CreateKeyspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyspaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyspaceRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{25}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateKeyspaceRequest) GetName() string {
@@ -2126,7 +2439,7 @@ type CreateKeyspaceResponse struct {
 
 func (x *CreateKeyspaceResponse) Reset() {
 	*x = CreateKeyspaceResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[26]
+	mi := &file_locus_v1_locus_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2451,7 @@ func (x *CreateKeyspaceResponse) String() string {
 func (*CreateKeyspaceResponse) ProtoMessage() {}
 
 func (x *CreateKeyspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[26]
+	mi := &file_locus_v1_locus_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2464,7 @@ func (x *CreateKeyspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyspaceResponse.ProtoReflect.Descriptor instead.
 func (*CreateKeyspaceResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{26}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateKeyspaceResponse) GetKeyspace() *Keyspace {
@@ -2169,7 +2482,7 @@ type ListKeyspacesRequest struct {
 
 func (x *ListKeyspacesRequest) Reset() {
 	*x = ListKeyspacesRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[27]
+	mi := &file_locus_v1_locus_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2494,7 @@ func (x *ListKeyspacesRequest) String() string {
 func (*ListKeyspacesRequest) ProtoMessage() {}
 
 func (x *ListKeyspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[27]
+	mi := &file_locus_v1_locus_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2507,7 @@ func (x *ListKeyspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeyspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListKeyspacesRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{27}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{30}
 }
 
 type ListKeyspacesResponse struct {
@@ -2206,7 +2519,7 @@ type ListKeyspacesResponse struct {
 
 func (x *ListKeyspacesResponse) Reset() {
 	*x = ListKeyspacesResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[28]
+	mi := &file_locus_v1_locus_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2531,7 @@ func (x *ListKeyspacesResponse) String() string {
 func (*ListKeyspacesResponse) ProtoMessage() {}
 
 func (x *ListKeyspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[28]
+	mi := &file_locus_v1_locus_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2544,7 @@ func (x *ListKeyspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeyspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListKeyspacesResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{28}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListKeyspacesResponse) GetKeyspaces() []*Keyspace {
@@ -2250,7 +2563,7 @@ type DropKeyspaceRequest struct {
 
 func (x *DropKeyspaceRequest) Reset() {
 	*x = DropKeyspaceRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[29]
+	mi := &file_locus_v1_locus_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2575,7 @@ func (x *DropKeyspaceRequest) String() string {
 func (*DropKeyspaceRequest) ProtoMessage() {}
 
 func (x *DropKeyspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[29]
+	mi := &file_locus_v1_locus_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2588,7 @@ func (x *DropKeyspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropKeyspaceRequest.ProtoReflect.Descriptor instead.
 func (*DropKeyspaceRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{29}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DropKeyspaceRequest) GetName() string {
@@ -2293,7 +2606,7 @@ type DropKeyspaceResponse struct {
 
 func (x *DropKeyspaceResponse) Reset() {
 	*x = DropKeyspaceResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[30]
+	mi := &file_locus_v1_locus_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2618,7 @@ func (x *DropKeyspaceResponse) String() string {
 func (*DropKeyspaceResponse) ProtoMessage() {}
 
 func (x *DropKeyspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[30]
+	mi := &file_locus_v1_locus_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2631,7 @@ func (x *DropKeyspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropKeyspaceResponse.ProtoReflect.Descriptor instead.
 func (*DropKeyspaceResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{30}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{33}
 }
 
 // HoldRequest makes or renews a hold. Answered once every store that is heard from keeps the timestamp readable.
@@ -2335,7 +2648,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[31]
+	mi := &file_locus_v1_locus_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2660,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[31]
+	mi := &file_locus_v1_locus_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2673,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{31}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HoldRequest) GetId() []byte {
@@ -2408,7 +2721,7 @@ type HoldResponse struct {
 
 func (x *HoldResponse) Reset() {
 	*x = HoldResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[32]
+	mi := &file_locus_v1_locus_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2733,7 @@ func (x *HoldResponse) String() string {
 func (*HoldResponse) ProtoMessage() {}
 
 func (x *HoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[32]
+	mi := &file_locus_v1_locus_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2746,7 @@ func (x *HoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
 func (*HoldResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{32}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HoldResponse) GetDeadline() uint64 {
@@ -2460,7 +2773,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[33]
+	mi := &file_locus_v1_locus_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2785,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[33]
+	mi := &file_locus_v1_locus_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2798,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{33}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReleaseRequest) GetId() []byte {
@@ -2503,7 +2816,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[34]
+	mi := &file_locus_v1_locus_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2828,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[34]
+	mi := &file_locus_v1_locus_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2841,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{34}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{37}
 }
 
 // Hold keeps a timestamp readable beyond the retention window.
@@ -2545,7 +2858,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_locus_v1_locus_proto_msgTypes[35]
+	mi := &file_locus_v1_locus_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2870,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[35]
+	mi := &file_locus_v1_locus_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2883,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{35}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Hold) GetId() []byte {
@@ -2618,7 +2931,7 @@ type SplitRangeRequest struct {
 
 func (x *SplitRangeRequest) Reset() {
 	*x = SplitRangeRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[36]
+	mi := &file_locus_v1_locus_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2943,7 @@ func (x *SplitRangeRequest) String() string {
 func (*SplitRangeRequest) ProtoMessage() {}
 
 func (x *SplitRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[36]
+	mi := &file_locus_v1_locus_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2956,7 @@ func (x *SplitRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRangeRequest.ProtoReflect.Descriptor instead.
 func (*SplitRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{36}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SplitRangeRequest) GetRangeId() uint64 {
@@ -2671,7 +2984,7 @@ type SplitRangeResponse struct {
 
 func (x *SplitRangeResponse) Reset() {
 	*x = SplitRangeResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[37]
+	mi := &file_locus_v1_locus_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +2996,7 @@ func (x *SplitRangeResponse) String() string {
 func (*SplitRangeResponse) ProtoMessage() {}
 
 func (x *SplitRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[37]
+	mi := &file_locus_v1_locus_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +3009,7 @@ func (x *SplitRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRangeResponse.ProtoReflect.Descriptor instead.
 func (*SplitRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{37}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SplitRangeResponse) GetLeft() uint64 {
@@ -2730,7 +3043,7 @@ type TransferRangeRequest struct {
 
 func (x *TransferRangeRequest) Reset() {
 	*x = TransferRangeRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[38]
+	mi := &file_locus_v1_locus_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +3055,7 @@ func (x *TransferRangeRequest) String() string {
 func (*TransferRangeRequest) ProtoMessage() {}
 
 func (x *TransferRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[38]
+	mi := &file_locus_v1_locus_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +3068,7 @@ func (x *TransferRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRangeRequest.ProtoReflect.Descriptor instead.
 func (*TransferRangeRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{38}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TransferRangeRequest) GetRangeId() uint64 {
@@ -2780,7 +3093,7 @@ type TransferRangeResponse struct {
 
 func (x *TransferRangeResponse) Reset() {
 	*x = TransferRangeResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[39]
+	mi := &file_locus_v1_locus_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +3105,7 @@ func (x *TransferRangeResponse) String() string {
 func (*TransferRangeResponse) ProtoMessage() {}
 
 func (x *TransferRangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[39]
+	mi := &file_locus_v1_locus_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +3118,7 @@ func (x *TransferRangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRangeResponse.ProtoReflect.Descriptor instead.
 func (*TransferRangeResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{39}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{42}
 }
 
 type ListNodesRequest struct {
@@ -2816,7 +3129,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[40]
+	mi := &file_locus_v1_locus_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +3141,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[40]
+	mi := &file_locus_v1_locus_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3154,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{40}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{43}
 }
 
 type ListNodesResponse struct {
@@ -2853,7 +3166,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[41]
+	mi := &file_locus_v1_locus_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +3178,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[41]
+	mi := &file_locus_v1_locus_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +3191,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{41}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListNodesResponse) GetNodes() []*NodeInfo {
@@ -2896,7 +3209,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[42]
+	mi := &file_locus_v1_locus_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +3221,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[42]
+	mi := &file_locus_v1_locus_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +3234,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{42}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{45}
 }
 
 type StatusResponse struct {
@@ -2949,7 +3262,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[43]
+	mi := &file_locus_v1_locus_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3274,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[43]
+	mi := &file_locus_v1_locus_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3287,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{43}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -3106,7 +3419,7 @@ type RegisterFunctionRequest struct {
 
 func (x *RegisterFunctionRequest) Reset() {
 	*x = RegisterFunctionRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[44]
+	mi := &file_locus_v1_locus_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3431,7 @@ func (x *RegisterFunctionRequest) String() string {
 func (*RegisterFunctionRequest) ProtoMessage() {}
 
 func (x *RegisterFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[44]
+	mi := &file_locus_v1_locus_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3444,7 @@ func (x *RegisterFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterFunctionRequest.ProtoReflect.Descriptor instead.
 func (*RegisterFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{44}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RegisterFunctionRequest) GetName() string {
@@ -3157,7 +3470,7 @@ type RegisterFunctionResponse struct {
 
 func (x *RegisterFunctionResponse) Reset() {
 	*x = RegisterFunctionResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[45]
+	mi := &file_locus_v1_locus_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3482,7 @@ func (x *RegisterFunctionResponse) String() string {
 func (*RegisterFunctionResponse) ProtoMessage() {}
 
 func (x *RegisterFunctionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[45]
+	mi := &file_locus_v1_locus_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3495,7 @@ func (x *RegisterFunctionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterFunctionResponse.ProtoReflect.Descriptor instead.
 func (*RegisterFunctionResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{45}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RegisterFunctionResponse) GetFunction() *FunctionInfo {
@@ -3207,7 +3520,7 @@ type FunctionInfo struct {
 
 func (x *FunctionInfo) Reset() {
 	*x = FunctionInfo{}
-	mi := &file_locus_v1_locus_proto_msgTypes[46]
+	mi := &file_locus_v1_locus_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3532,7 @@ func (x *FunctionInfo) String() string {
 func (*FunctionInfo) ProtoMessage() {}
 
 func (x *FunctionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[46]
+	mi := &file_locus_v1_locus_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3545,7 @@ func (x *FunctionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FunctionInfo.ProtoReflect.Descriptor instead.
 func (*FunctionInfo) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{46}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *FunctionInfo) GetName() string {
@@ -3292,7 +3605,7 @@ type ListFunctionsRequest struct {
 
 func (x *ListFunctionsRequest) Reset() {
 	*x = ListFunctionsRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[47]
+	mi := &file_locus_v1_locus_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3617,7 @@ func (x *ListFunctionsRequest) String() string {
 func (*ListFunctionsRequest) ProtoMessage() {}
 
 func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[47]
+	mi := &file_locus_v1_locus_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3630,7 @@ func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsRequest.ProtoReflect.Descriptor instead.
 func (*ListFunctionsRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{47}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{50}
 }
 
 type ListFunctionsResponse struct {
@@ -3329,7 +3642,7 @@ type ListFunctionsResponse struct {
 
 func (x *ListFunctionsResponse) Reset() {
 	*x = ListFunctionsResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[48]
+	mi := &file_locus_v1_locus_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3654,7 @@ func (x *ListFunctionsResponse) String() string {
 func (*ListFunctionsResponse) ProtoMessage() {}
 
 func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[48]
+	mi := &file_locus_v1_locus_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3667,7 @@ func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsResponse.ProtoReflect.Descriptor instead.
 func (*ListFunctionsResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{48}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListFunctionsResponse) GetFunctions() []*FunctionInfo {
@@ -3373,7 +3686,7 @@ type FetchModuleRequest struct {
 
 func (x *FetchModuleRequest) Reset() {
 	*x = FetchModuleRequest{}
-	mi := &file_locus_v1_locus_proto_msgTypes[49]
+	mi := &file_locus_v1_locus_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3698,7 @@ func (x *FetchModuleRequest) String() string {
 func (*FetchModuleRequest) ProtoMessage() {}
 
 func (x *FetchModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[49]
+	mi := &file_locus_v1_locus_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3711,7 @@ func (x *FetchModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchModuleRequest.ProtoReflect.Descriptor instead.
 func (*FetchModuleRequest) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{49}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *FetchModuleRequest) GetHash() []byte {
@@ -3417,7 +3730,7 @@ type FetchModuleResponse struct {
 
 func (x *FetchModuleResponse) Reset() {
 	*x = FetchModuleResponse{}
-	mi := &file_locus_v1_locus_proto_msgTypes[50]
+	mi := &file_locus_v1_locus_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3742,7 @@ func (x *FetchModuleResponse) String() string {
 func (*FetchModuleResponse) ProtoMessage() {}
 
 func (x *FetchModuleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_locus_v1_locus_proto_msgTypes[50]
+	mi := &file_locus_v1_locus_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3755,7 @@ func (x *FetchModuleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchModuleResponse.ProtoReflect.Descriptor instead.
 func (*FetchModuleResponse) Descriptor() ([]byte, []int) {
-	return file_locus_v1_locus_proto_rawDescGZIP(), []int{50}
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FetchModuleResponse) GetModule() []byte {
@@ -3562,7 +3875,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\rR\aversion\"\x0e\n" +
 	"\fClockRequest\"%\n" +
 	"\rClockResponse\x12\x14\n" +
-	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\xd5\x02\n" +
+	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\xf5\x02\n" +
 	"\n" +
 	"RunRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
@@ -3577,7 +3890,8 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x06stream\x18\t \x01(\bR\x06stream\x12\x1b\n" +
 	"\tkey_order\x18\n" +
 	" \x01(\bR\bkeyOrder\x12\"\n" +
-	"\x04rest\x18\v \x03(\v2\x0e.locus.v1.SpanR\x04rest\"\xa2\x02\n" +
+	"\fcontinuation\x18\f \x01(\fR\fcontinuation\x12\x18\n" +
+	"\aexplain\x18\r \x01(\bR\aexplainJ\x04\b\v\x10\f\"\xc0\x03\n" +
 	"\vRunResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12.\n" +
 	"\bprogress\x18\x02 \x01(\v2\x12.locus.v1.ProgressR\bprogress\x12\x16\n" +
@@ -3587,7 +3901,36 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\ttimestamp\x18\x06 \x01(\x04R\ttimestamp\x12\x18\n" +
 	"\aversion\x18\a \x01(\rR\aversion\x12\x18\n" +
 	"\aoutputs\x18\b \x03(\fR\aoutputs\x12(\n" +
-	"\acovered\x18\t \x01(\v2\x0e.locus.v1.SpanR\acovered\"\x92\x01\n" +
+	"\acovered\x18\t \x01(\v2\x0e.locus.v1.SpanR\acovered\x12\"\n" +
+	"\fcontinuation\x18\n" +
+	" \x01(\fR\fcontinuation\x12\"\n" +
+	"\x04rest\x18\v \x03(\v2\x0e.locus.v1.SpanR\x04rest\x12\"\n" +
+	"\x04plan\x18\f \x01(\v2\x0e.locus.v1.PlanR\x04plan\x120\n" +
+	"\aaccount\x18\r \x03(\v2\x16.locus.v1.RangeAccountR\aaccount\"\xe4\x01\n" +
+	"\x04Plan\x12\x1c\n" +
+	"\ttimestamp\x18\x01 \x01(\x04R\ttimestamp\x12.\n" +
+	"\x06ranges\x18\x02 \x03(\v2\x16.locus.v1.PlannedRangeR\x06ranges\x12%\n" +
+	"\x0esample_records\x18\x03 \x01(\x04R\rsampleRecords\x12!\n" +
+	"\fsample_bytes\x18\x04 \x01(\x04R\vsampleBytes\x12\x1f\n" +
+	"\vsample_fuel\x18\x05 \x01(\x04R\n" +
+	"sampleFuel\x12#\n" +
+	"\rsample_ranges\x18\x06 \x01(\x04R\fsampleRanges\"\xbe\x01\n" +
+	"\fPlannedRange\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12+\n" +
+	"\x11leaseholder_store\x18\x02 \x01(\x04R\x10leaseholderStore\x12\"\n" +
+	"\x04span\x18\x03 \x01(\v2\x0e.locus.v1.SpanR\x04span\x12\x18\n" +
+	"\arecords\x18\x04 \x01(\x04R\arecords\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04part\x18\x06 \x01(\bR\x04part\"\xd0\x01\n" +
+	"\fRangeAccount\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\x04R\x05store\x12\x18\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04fuel\x18\x05 \x01(\x04R\x04fuel\x12\x17\n" +
+	"\atime_us\x18\x06 \x01(\x03R\x06timeUs\x12\x1a\n" +
+	"\brequests\x18\a \x01(\x04R\brequests\x12\x16\n" +
+	"\x06failed\x18\b \x01(\x04R\x06failed\"\x92\x01\n" +
 	"\bProgress\x12\x1f\n" +
 	"\vranges_done\x18\x01 \x01(\x04R\n" +
 	"rangesDone\x12!\n" +
@@ -3743,7 +4086,7 @@ func file_locus_v1_locus_proto_rawDescGZIP() []byte {
 }
 
 var file_locus_v1_locus_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_locus_v1_locus_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_locus_v1_locus_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_locus_v1_locus_proto_goTypes = []any{
 	(ConsistencyLevel)(0),            // 0: locus.v1.ConsistencyLevel
 	(Codec)(0),                       // 1: locus.v1.Codec
@@ -3768,43 +4111,46 @@ var file_locus_v1_locus_proto_goTypes = []any{
 	(*ClockResponse)(nil),            // 20: locus.v1.ClockResponse
 	(*RunRequest)(nil),               // 21: locus.v1.RunRequest
 	(*RunResponse)(nil),              // 22: locus.v1.RunResponse
-	(*Progress)(nil),                 // 23: locus.v1.Progress
-	(*RoutesRequest)(nil),            // 24: locus.v1.RoutesRequest
-	(*RoutesResponse)(nil),           // 25: locus.v1.RoutesResponse
-	(*LookupKeyspaceRequest)(nil),    // 26: locus.v1.LookupKeyspaceRequest
-	(*LookupKeyspaceResponse)(nil),   // 27: locus.v1.LookupKeyspaceResponse
-	(*CreateKeyspaceRequest)(nil),    // 28: locus.v1.CreateKeyspaceRequest
-	(*CreateKeyspaceResponse)(nil),   // 29: locus.v1.CreateKeyspaceResponse
-	(*ListKeyspacesRequest)(nil),     // 30: locus.v1.ListKeyspacesRequest
-	(*ListKeyspacesResponse)(nil),    // 31: locus.v1.ListKeyspacesResponse
-	(*DropKeyspaceRequest)(nil),      // 32: locus.v1.DropKeyspaceRequest
-	(*DropKeyspaceResponse)(nil),     // 33: locus.v1.DropKeyspaceResponse
-	(*HoldRequest)(nil),              // 34: locus.v1.HoldRequest
-	(*HoldResponse)(nil),             // 35: locus.v1.HoldResponse
-	(*ReleaseRequest)(nil),           // 36: locus.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),          // 37: locus.v1.ReleaseResponse
-	(*Hold)(nil),                     // 38: locus.v1.Hold
-	(*SplitRangeRequest)(nil),        // 39: locus.v1.SplitRangeRequest
-	(*SplitRangeResponse)(nil),       // 40: locus.v1.SplitRangeResponse
-	(*TransferRangeRequest)(nil),     // 41: locus.v1.TransferRangeRequest
-	(*TransferRangeResponse)(nil),    // 42: locus.v1.TransferRangeResponse
-	(*ListNodesRequest)(nil),         // 43: locus.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),        // 44: locus.v1.ListNodesResponse
-	(*StatusRequest)(nil),            // 45: locus.v1.StatusRequest
-	(*StatusResponse)(nil),           // 46: locus.v1.StatusResponse
-	(*RegisterFunctionRequest)(nil),  // 47: locus.v1.RegisterFunctionRequest
-	(*RegisterFunctionResponse)(nil), // 48: locus.v1.RegisterFunctionResponse
-	(*FunctionInfo)(nil),             // 49: locus.v1.FunctionInfo
-	(*ListFunctionsRequest)(nil),     // 50: locus.v1.ListFunctionsRequest
-	(*ListFunctionsResponse)(nil),    // 51: locus.v1.ListFunctionsResponse
-	(*FetchModuleRequest)(nil),       // 52: locus.v1.FetchModuleRequest
-	(*FetchModuleResponse)(nil),      // 53: locus.v1.FetchModuleResponse
-	(*Error)(nil),                    // 54: locus.v1.Error
-	(*Span)(nil),                     // 55: locus.v1.Span
-	(*Route)(nil),                    // 56: locus.v1.Route
-	(*NodeInfo)(nil),                 // 57: locus.v1.NodeInfo
-	(*Keyspace)(nil),                 // 58: locus.v1.Keyspace
-	(*GroupRule)(nil),                // 59: locus.v1.GroupRule
+	(*Plan)(nil),                     // 23: locus.v1.Plan
+	(*PlannedRange)(nil),             // 24: locus.v1.PlannedRange
+	(*RangeAccount)(nil),             // 25: locus.v1.RangeAccount
+	(*Progress)(nil),                 // 26: locus.v1.Progress
+	(*RoutesRequest)(nil),            // 27: locus.v1.RoutesRequest
+	(*RoutesResponse)(nil),           // 28: locus.v1.RoutesResponse
+	(*LookupKeyspaceRequest)(nil),    // 29: locus.v1.LookupKeyspaceRequest
+	(*LookupKeyspaceResponse)(nil),   // 30: locus.v1.LookupKeyspaceResponse
+	(*CreateKeyspaceRequest)(nil),    // 31: locus.v1.CreateKeyspaceRequest
+	(*CreateKeyspaceResponse)(nil),   // 32: locus.v1.CreateKeyspaceResponse
+	(*ListKeyspacesRequest)(nil),     // 33: locus.v1.ListKeyspacesRequest
+	(*ListKeyspacesResponse)(nil),    // 34: locus.v1.ListKeyspacesResponse
+	(*DropKeyspaceRequest)(nil),      // 35: locus.v1.DropKeyspaceRequest
+	(*DropKeyspaceResponse)(nil),     // 36: locus.v1.DropKeyspaceResponse
+	(*HoldRequest)(nil),              // 37: locus.v1.HoldRequest
+	(*HoldResponse)(nil),             // 38: locus.v1.HoldResponse
+	(*ReleaseRequest)(nil),           // 39: locus.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),          // 40: locus.v1.ReleaseResponse
+	(*Hold)(nil),                     // 41: locus.v1.Hold
+	(*SplitRangeRequest)(nil),        // 42: locus.v1.SplitRangeRequest
+	(*SplitRangeResponse)(nil),       // 43: locus.v1.SplitRangeResponse
+	(*TransferRangeRequest)(nil),     // 44: locus.v1.TransferRangeRequest
+	(*TransferRangeResponse)(nil),    // 45: locus.v1.TransferRangeResponse
+	(*ListNodesRequest)(nil),         // 46: locus.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),        // 47: locus.v1.ListNodesResponse
+	(*StatusRequest)(nil),            // 48: locus.v1.StatusRequest
+	(*StatusResponse)(nil),           // 49: locus.v1.StatusResponse
+	(*RegisterFunctionRequest)(nil),  // 50: locus.v1.RegisterFunctionRequest
+	(*RegisterFunctionResponse)(nil), // 51: locus.v1.RegisterFunctionResponse
+	(*FunctionInfo)(nil),             // 52: locus.v1.FunctionInfo
+	(*ListFunctionsRequest)(nil),     // 53: locus.v1.ListFunctionsRequest
+	(*ListFunctionsResponse)(nil),    // 54: locus.v1.ListFunctionsResponse
+	(*FetchModuleRequest)(nil),       // 55: locus.v1.FetchModuleRequest
+	(*FetchModuleResponse)(nil),      // 56: locus.v1.FetchModuleResponse
+	(*Error)(nil),                    // 57: locus.v1.Error
+	(*Span)(nil),                     // 58: locus.v1.Span
+	(*Route)(nil),                    // 59: locus.v1.Route
+	(*NodeInfo)(nil),                 // 60: locus.v1.NodeInfo
+	(*Keyspace)(nil),                 // 61: locus.v1.Keyspace
+	(*GroupRule)(nil),                // 62: locus.v1.GroupRule
 }
 var file_locus_v1_locus_proto_depIdxs = []int32{
 	7,  // 0: locus.v1.BatchRequest.requests:type_name -> locus.v1.Request
@@ -3817,71 +4163,75 @@ var file_locus_v1_locus_proto_depIdxs = []int32{
 	15, // 7: locus.v1.Request.write:type_name -> locus.v1.WriteRequest
 	17, // 8: locus.v1.Request.call:type_name -> locus.v1.CallRequest
 	19, // 9: locus.v1.Request.clock_at:type_name -> locus.v1.ClockRequest
-	54, // 10: locus.v1.Response.error:type_name -> locus.v1.Error
+	57, // 10: locus.v1.Response.error:type_name -> locus.v1.Error
 	10, // 11: locus.v1.Response.get:type_name -> locus.v1.GetResponse
 	12, // 12: locus.v1.Response.scan:type_name -> locus.v1.ScanResponse
 	16, // 13: locus.v1.Response.write:type_name -> locus.v1.WriteResponse
 	18, // 14: locus.v1.Response.call:type_name -> locus.v1.CallResponse
 	20, // 15: locus.v1.Response.clock_at:type_name -> locus.v1.ClockResponse
-	55, // 16: locus.v1.ScanRequest.span:type_name -> locus.v1.Span
+	58, // 16: locus.v1.ScanRequest.span:type_name -> locus.v1.Span
 	2,  // 17: locus.v1.Condition.kind:type_name -> locus.v1.Condition.Kind
 	13, // 18: locus.v1.WriteRequest.mutations:type_name -> locus.v1.Mutation
 	14, // 19: locus.v1.WriteRequest.conditions:type_name -> locus.v1.Condition
-	55, // 20: locus.v1.WriteRequest.span:type_name -> locus.v1.Span
+	58, // 20: locus.v1.WriteRequest.span:type_name -> locus.v1.Span
 	1,  // 21: locus.v1.CallRequest.codec:type_name -> locus.v1.Codec
 	1,  // 22: locus.v1.RunRequest.codec:type_name -> locus.v1.Codec
-	55, // 23: locus.v1.RunRequest.span:type_name -> locus.v1.Span
-	55, // 24: locus.v1.RunRequest.rest:type_name -> locus.v1.Span
-	23, // 25: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
-	54, // 26: locus.v1.RunResponse.error:type_name -> locus.v1.Error
-	55, // 27: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
-	55, // 28: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
-	56, // 29: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
-	57, // 30: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
-	58, // 31: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	59, // 32: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
-	58, // 33: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	58, // 34: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
-	57, // 35: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
-	49, // 36: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
-	49, // 37: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
-	3,  // 38: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
-	21, // 39: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
-	24, // 40: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
-	26, // 41: locus.v1.Locus.LookupKeyspace:input_type -> locus.v1.LookupKeyspaceRequest
-	28, // 42: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
-	30, // 43: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
-	32, // 44: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
-	34, // 45: locus.v1.Locus.Hold:input_type -> locus.v1.HoldRequest
-	36, // 46: locus.v1.Locus.Release:input_type -> locus.v1.ReleaseRequest
-	39, // 47: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
-	41, // 48: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
-	43, // 49: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
-	45, // 50: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
-	47, // 51: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
-	50, // 52: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
-	52, // 53: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
-	4,  // 54: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
-	22, // 55: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
-	25, // 56: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
-	27, // 57: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
-	29, // 58: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
-	31, // 59: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
-	33, // 60: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
-	35, // 61: locus.v1.Locus.Hold:output_type -> locus.v1.HoldResponse
-	37, // 62: locus.v1.Locus.Release:output_type -> locus.v1.ReleaseResponse
-	40, // 63: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
-	42, // 64: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
-	44, // 65: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
-	46, // 66: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
-	48, // 67: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
-	51, // 68: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
-	53, // 69: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
-	54, // [54:70] is the sub-list for method output_type
-	38, // [38:54] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	58, // 23: locus.v1.RunRequest.span:type_name -> locus.v1.Span
+	26, // 24: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
+	57, // 25: locus.v1.RunResponse.error:type_name -> locus.v1.Error
+	58, // 26: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
+	58, // 27: locus.v1.RunResponse.rest:type_name -> locus.v1.Span
+	23, // 28: locus.v1.RunResponse.plan:type_name -> locus.v1.Plan
+	25, // 29: locus.v1.RunResponse.account:type_name -> locus.v1.RangeAccount
+	24, // 30: locus.v1.Plan.ranges:type_name -> locus.v1.PlannedRange
+	58, // 31: locus.v1.PlannedRange.span:type_name -> locus.v1.Span
+	58, // 32: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
+	59, // 33: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
+	60, // 34: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
+	61, // 35: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	62, // 36: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
+	61, // 37: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	61, // 38: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
+	60, // 39: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
+	52, // 40: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
+	52, // 41: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
+	3,  // 42: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
+	21, // 43: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
+	27, // 44: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
+	29, // 45: locus.v1.Locus.LookupKeyspace:input_type -> locus.v1.LookupKeyspaceRequest
+	31, // 46: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
+	33, // 47: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
+	35, // 48: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
+	37, // 49: locus.v1.Locus.Hold:input_type -> locus.v1.HoldRequest
+	39, // 50: locus.v1.Locus.Release:input_type -> locus.v1.ReleaseRequest
+	42, // 51: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
+	44, // 52: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
+	46, // 53: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
+	48, // 54: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
+	50, // 55: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
+	53, // 56: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
+	55, // 57: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
+	4,  // 58: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
+	22, // 59: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
+	28, // 60: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
+	30, // 61: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
+	32, // 62: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
+	34, // 63: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
+	36, // 64: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
+	38, // 65: locus.v1.Locus.Hold:output_type -> locus.v1.HoldResponse
+	40, // 66: locus.v1.Locus.Release:output_type -> locus.v1.ReleaseResponse
+	43, // 67: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
+	45, // 68: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
+	47, // 69: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
+	49, // 70: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
+	51, // 71: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
+	54, // 72: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
+	56, // 73: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
+	58, // [58:74] is the sub-list for method output_type
+	42, // [42:58] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_locus_proto_init() }
@@ -3910,7 +4260,7 @@ func file_locus_v1_locus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_locus_proto_rawDesc), len(file_locus_v1_locus_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   51,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

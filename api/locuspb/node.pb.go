@@ -1782,7 +1782,10 @@ type RunRangeRequest struct {
 	Clock       uint64                 `protobuf:"varint,10,opt,name=clock,proto3" json:"clock,omitempty"`
 	// page_bytes above 0: the function is a map function, and the answer is one page, of about so many bytes of
 	// outputs.
-	PageBytes     uint64 `protobuf:"varint,11,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
+	PageBytes uint64 `protobuf:"varint,11,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
+	// work_bytes above 0: the answer may be of the span's beginning alone, once about so many bytes of records were read, or
+	// after about 250 ms; `resume` says how far it goes. Else an accumulator is of the whole span.
+	WorkBytes     uint64 `protobuf:"varint,12,opt,name=work_bytes,json=workBytes,proto3" json:"work_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1894,6 +1897,13 @@ func (x *RunRangeRequest) GetPageBytes() uint64 {
 	return 0
 }
 
+func (x *RunRangeRequest) GetWorkBytes() uint64 {
+	if x != nil {
+		return x.WorkBytes
+	}
+	return 0
+}
+
 type RunRangeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Error         *Error                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
@@ -1904,7 +1914,7 @@ type RunRangeResponse struct {
 	Clock         uint64                 `protobuf:"varint,6,opt,name=clock,proto3" json:"clock,omitempty"`
 	Version       uint32                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
 	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"` // page: all that the function emitted from the span's start up to `resume`
-	Resume        []byte                 `protobuf:"bytes,9,opt,name=resume,proto3" json:"resume,omitempty"`   // page: the next one's start; empty: the span is done
+	Resume        []byte                 `protobuf:"bytes,9,opt,name=resume,proto3" json:"resume,omitempty"`   // where to go on: inside the span; empty: the span is done
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2248,7 +2258,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\aSplitAt\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12 \n" +
 	"\fnew_range_id\x18\x02 \x01(\x04R\n" +
-	"newRangeId\"\xde\x02\n" +
+	"newRangeId\"\xfd\x02\n" +
 	"\x0fRunRangeRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1a\n" +
@@ -2263,7 +2273,9 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x05clock\x18\n" +
 	" \x01(\x04R\x05clock\x12\x1d\n" +
 	"\n" +
-	"page_bytes\x18\v \x01(\x04R\tpageBytes\"\x81\x02\n" +
+	"page_bytes\x18\v \x01(\x04R\tpageBytes\x12\x1d\n" +
+	"\n" +
+	"work_bytes\x18\f \x01(\x04R\tworkBytes\"\x81\x02\n" +
 	"\x10RunRangeResponse\x12%\n" +
 	"\x05error\x18\x01 \x01(\v2\x0f.locus.v1.ErrorR\x05error\x12 \n" +
 	"\vaccumulator\x18\x02 \x01(\fR\vaccumulator\x12\x18\n" +

@@ -41,7 +41,7 @@ type NodeClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// Heartbeat reports a store to the placement driver and brings back the cluster map and operators.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
-	// RunRange executes a range function over the part of a span that lies in one range, or a map function over
+	// RunRange executes a range function over the beginning of a span that lies in one range, or a map function over
 	// the first page of it.
 	RunRange(ctx context.Context, in *RunRangeRequest, opts ...grpc.CallOption) (*RunRangeResponse, error)
 	// AllocateRangeID hands out ids for splits. Answered by the placement driver.
@@ -136,7 +136,7 @@ type NodeServer interface {
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// Heartbeat reports a store to the placement driver and brings back the cluster map and operators.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
-	// RunRange executes a range function over the part of a span that lies in one range, or a map function over
+	// RunRange executes a range function over the beginning of a span that lies in one range, or a map function over
 	// the first page of it.
 	RunRange(context.Context, *RunRangeRequest) (*RunRangeResponse, error)
 	// AllocateRangeID hands out ids for splits. Answered by the placement driver.

@@ -667,6 +667,321 @@ func (x *SnapshotHead) GetOldest() uint64 {
 	return 0
 }
 
+// RunKeys are the keys of continuation tokens, in the system keyspace. The last one makes new tokens.
+type RunKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*RunKey              `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunKeys) Reset() {
+	*x = RunKeys{}
+	mi := &file_locus_v1_storage_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunKeys) ProtoMessage() {}
+
+func (x *RunKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_storage_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunKeys.ProtoReflect.Descriptor instead.
+func (*RunKeys) Descriptor() ([]byte, []int) {
+	return file_locus_v1_storage_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RunKeys) GetKeys() []*RunKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type RunKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`        // random
+	Secret        []byte                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"` // 32 bytes
+	Created       uint64                 `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunKey) Reset() {
+	*x = RunKey{}
+	mi := &file_locus_v1_storage_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunKey) ProtoMessage() {}
+
+func (x *RunKey) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_storage_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunKey.ProtoReflect.Descriptor instead.
+func (*RunKey) Descriptor() ([]byte, []int) {
+	return file_locus_v1_storage_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RunKey) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RunKey) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *RunKey) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+// RunState is what a continuation token holds: a run of a range or map function, between two of its steps.
+type RunState struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Function       string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Version        uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Hash           string                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // of the module, in hex; empty: native
+	ArgumentSha256 []byte                 `protobuf:"bytes,4,opt,name=argument_sha256,json=argumentSha256,proto3" json:"argument_sha256,omitempty"`
+	Codec          uint32                 `protobuf:"varint,5,opt,name=codec,proto3" json:"codec,omitempty"` // Codec of locus.proto
+	Stream         bool                   `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	KeyOrder       bool                   `protobuf:"varint,7,opt,name=key_order,json=keyOrder,proto3" json:"key_order,omitempty"`
+	Span           *Span                  `protobuf:"bytes,8,opt,name=span,proto3" json:"span,omitempty"`        // of the run
+	Expires        uint64                 `protobuf:"varint,9,opt,name=expires,proto3" json:"expires,omitempty"` // a hybrid timestamp, from which on the token is refused
+	Done           []*RunPiece            `protobuf:"bytes,10,rep,name=done,proto3" json:"done,omitempty"`       // in key order, disjoint; what lies between is left to do
+	Fuel           uint64                 `protobuf:"varint,11,opt,name=fuel,proto3" json:"fuel,omitempty"`      // used beside the pieces
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RunState) Reset() {
+	*x = RunState{}
+	mi := &file_locus_v1_storage_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunState) ProtoMessage() {}
+
+func (x *RunState) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_storage_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunState.ProtoReflect.Descriptor instead.
+func (*RunState) Descriptor() ([]byte, []int) {
+	return file_locus_v1_storage_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RunState) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *RunState) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RunState) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *RunState) GetArgumentSha256() []byte {
+	if x != nil {
+		return x.ArgumentSha256
+	}
+	return nil
+}
+
+func (x *RunState) GetCodec() uint32 {
+	if x != nil {
+		return x.Codec
+	}
+	return 0
+}
+
+func (x *RunState) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+func (x *RunState) GetKeyOrder() bool {
+	if x != nil {
+		return x.KeyOrder
+	}
+	return false
+}
+
+func (x *RunState) GetSpan() *Span {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+func (x *RunState) GetExpires() uint64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *RunState) GetDone() []*RunPiece {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *RunState) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+// RunPiece is a part of the span that is done: its records are in the accumulator, or its outputs were sent.
+type RunPiece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Span          *Span                  `protobuf:"bytes,1,opt,name=span,proto3" json:"span,omitempty"`
+	Accumulator   []byte                 `protobuf:"bytes,2,opt,name=accumulator,proto3" json:"accumulator,omitempty"` // range functions
+	Ranges        uint64                 `protobuf:"varint,3,opt,name=ranges,proto3" json:"ranges,omitempty"`          // that end in it
+	Records       uint64                 `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Fuel          uint64                 `protobuf:"varint,6,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunPiece) Reset() {
+	*x = RunPiece{}
+	mi := &file_locus_v1_storage_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunPiece) ProtoMessage() {}
+
+func (x *RunPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_storage_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunPiece.ProtoReflect.Descriptor instead.
+func (*RunPiece) Descriptor() ([]byte, []int) {
+	return file_locus_v1_storage_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RunPiece) GetSpan() *Span {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+func (x *RunPiece) GetAccumulator() []byte {
+	if x != nil {
+		return x.Accumulator
+	}
+	return nil
+}
+
+func (x *RunPiece) GetRanges() uint64 {
+	if x != nil {
+		return x.Ranges
+	}
+	return 0
+}
+
+func (x *RunPiece) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *RunPiece) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *RunPiece) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 var File_locus_v1_storage_proto protoreflect.FileDescriptor
 
 const file_locus_v1_storage_proto_rawDesc = "" +
@@ -723,7 +1038,33 @@ const file_locus_v1_storage_proto_rawDesc = "" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12#\n" +
 	"\rapplied_state\x18\x06 \x01(\fR\fappliedState\x12\x16\n" +
-	"\x06oldest\x18\a \x01(\x04R\x06oldestB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
+	"\x06oldest\x18\a \x01(\x04R\x06oldest\"/\n" +
+	"\aRunKeys\x12$\n" +
+	"\x04keys\x18\x01 \x03(\v2\x10.locus.v1.RunKeyR\x04keys\"J\n" +
+	"\x06RunKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\x04R\acreated\"\xc2\x02\n" +
+	"\bRunState\x12\x1a\n" +
+	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\tR\x04hash\x12'\n" +
+	"\x0fargument_sha256\x18\x04 \x01(\fR\x0eargumentSha256\x12\x14\n" +
+	"\x05codec\x18\x05 \x01(\rR\x05codec\x12\x16\n" +
+	"\x06stream\x18\x06 \x01(\bR\x06stream\x12\x1b\n" +
+	"\tkey_order\x18\a \x01(\bR\bkeyOrder\x12\"\n" +
+	"\x04span\x18\b \x01(\v2\x0e.locus.v1.SpanR\x04span\x12\x18\n" +
+	"\aexpires\x18\t \x01(\x04R\aexpires\x12&\n" +
+	"\x04done\x18\n" +
+	" \x03(\v2\x12.locus.v1.RunPieceR\x04done\x12\x12\n" +
+	"\x04fuel\x18\v \x01(\x04R\x04fuel\"\xac\x01\n" +
+	"\bRunPiece\x12\"\n" +
+	"\x04span\x18\x01 \x01(\v2\x0e.locus.v1.SpanR\x04span\x12 \n" +
+	"\vaccumulator\x18\x02 \x01(\fR\vaccumulator\x12\x16\n" +
+	"\x06ranges\x18\x03 \x01(\x04R\x06ranges\x12\x18\n" +
+	"\arecords\x18\x04 \x01(\x04R\arecords\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04fuel\x18\x06 \x01(\x04R\x04fuelB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
 	file_locus_v1_storage_proto_rawDescOnce sync.Once
@@ -737,7 +1078,7 @@ func file_locus_v1_storage_proto_rawDescGZIP() []byte {
 	return file_locus_v1_storage_proto_rawDescData
 }
 
-var file_locus_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_locus_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_locus_v1_storage_proto_goTypes = []any{
 	(*StoreIdent)(nil),      // 0: locus.v1.StoreIdent
 	(*Checkpoint)(nil),      // 1: locus.v1.Checkpoint
@@ -749,20 +1090,28 @@ var file_locus_v1_storage_proto_goTypes = []any{
 	(*GroupOrigin)(nil),     // 7: locus.v1.GroupOrigin
 	(*IngestFlag)(nil),      // 8: locus.v1.IngestFlag
 	(*SnapshotHead)(nil),    // 9: locus.v1.SnapshotHead
-	(*Span)(nil),            // 10: locus.v1.Span
-	(*RangeDescriptor)(nil), // 11: locus.v1.RangeDescriptor
+	(*RunKeys)(nil),         // 10: locus.v1.RunKeys
+	(*RunKey)(nil),          // 11: locus.v1.RunKey
+	(*RunState)(nil),        // 12: locus.v1.RunState
+	(*RunPiece)(nil),        // 13: locus.v1.RunPiece
+	(*Span)(nil),            // 14: locus.v1.Span
+	(*RangeDescriptor)(nil), // 15: locus.v1.RangeDescriptor
 }
 var file_locus_v1_storage_proto_depIdxs = []int32{
 	2,  // 0: locus.v1.Checkpoint.applied:type_name -> locus.v1.AppliedIndex
 	3,  // 1: locus.v1.Checkpoint.undone:type_name -> locus.v1.SeqInterval
 	5,  // 2: locus.v1.Lineage.entries:type_name -> locus.v1.LineageEntry
-	10, // 3: locus.v1.Tombstone.span:type_name -> locus.v1.Span
-	11, // 4: locus.v1.SnapshotHead.descriptor:type_name -> locus.v1.RangeDescriptor
-	5,  // [5:5] is the sub-list for method output_type
-	5,  // [5:5] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	14, // 3: locus.v1.Tombstone.span:type_name -> locus.v1.Span
+	15, // 4: locus.v1.SnapshotHead.descriptor:type_name -> locus.v1.RangeDescriptor
+	11, // 5: locus.v1.RunKeys.keys:type_name -> locus.v1.RunKey
+	14, // 6: locus.v1.RunState.span:type_name -> locus.v1.Span
+	13, // 7: locus.v1.RunState.done:type_name -> locus.v1.RunPiece
+	14, // 8: locus.v1.RunPiece.span:type_name -> locus.v1.Span
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_storage_proto_init() }
@@ -777,7 +1126,7 @@ func file_locus_v1_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_storage_proto_rawDesc), len(file_locus_v1_storage_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -190,6 +191,85 @@ func TestFunctions(t *testing.T) {
 	for _, want := range []string{"counter", "square", "flights-delays", "wasm", "native"} {
 		require.Contains(t, list, want)
 	}
+}
+
+// TestExplain: the plan and what was taken stand beside the result, as text and for a machine.
+func TestExplain(t *testing.T) {
+	env := node(t)
+	for i := range 20 {
+		require.Zero(t, cli(t, env, "put", fmt.Sprintf("k%02d", i), `{"delay":3}`).code)
+	}
+	a := cli(t, env, "fn", "run", "find", `"delay"`, "--stream", "--explain")
+	require.Zero(t, a.code, a.err)
+	require.Equal(t, 20, strings.Count(a.out, "\n"), a.out)
+	require.Regexp(t, `(?s)^plan: 1 ranges at \d+\.\d+, about \d+ records and [\d,]+ fuel, by a sample of 20 records of 1 ranges\n  +range +leaseholder +records +size\n  +r\d+ +s1 +~\d+ +~\d+ k?B\n`+
+		`took:\n  +range +store +records .*\n +r\d+ +s1 +20 .* 1 +0\n +all +20 .* 1 +0\n$`, a.err)
+	a = cli(t, env, "fn", "run", "find", `"delay"`, "--stream", "--explain", "--prefix", "k0", "-o", "json")
+	require.Zero(t, a.code, a.err)
+	require.Equal(t, 10, strings.Count(a.out, "\n"), a.out)
+	lines := strings.Split(strings.TrimSpace(a.err), "\n")
+	require.Len(t, lines, 2, a.err)
+	var plan struct{ Plan planJSON }
+	require.NoError(t, json.Unmarshal([]byte(lines[0]), &plan))
+	require.Len(t, plan.Plan.Ranges, 1)
+	require.True(t, plan.Plan.Ranges[0].Part)
+	require.EqualValues(t, 1, plan.Plan.Ranges[0].Leaseholder)
+	require.EqualValues(t, 10, plan.Plan.Sample.Records)
+	var took struct{ Took []tookJSON }
+	require.NoError(t, json.Unmarshal([]byte(lines[1]), &took))
+	require.Len(t, took.Took, 1)
+	require.EqualValues(t, 10, took.Took[0].Records)
+	require.EqualValues(t, 1, took.Took[0].Requests)
+}
+
+// TestResume: a run that is interrupted leaves behind where it was, and the same command goes on there; a run that ends leaves
+// nothing.
+func TestResume(t *testing.T) {
+	env := node(t)
+	require.Zero(t, cli(t, env, "keyspace", "create", "r", "--split-at", "c,e").code)
+	for _, k := range []string{"a", "b", "c", "d", "e"} {
+		require.Zero(t, cli(t, env, "put", k, "some text", "-k", "r").code)
+	}
+	file := filepath.Join(t.TempDir(), "where")
+	again := func(w io.Writer) (int, string) {
+		var errs bytes.Buffer
+		code := run(t.Context(), []string{"fn", "run", "find", `"text"`, "--stream", "--key-order", "-k", "r", "--resume", file},
+			streams{in: strings.NewReader(""), out: w, err: &errs, getenv: func(k string) string { return env[k] }})
+		return code, errs.String()
+	}
+	// The output breaks at the fourth line: behind the first page, and in the middle of the second.
+	var first brokenPipe
+	code, errs := again(&first)
+	require.Equal(t, 1, code, errs)
+	require.Equal(t, "\"a\"\n\"b\"\n\"c\"\n", first.String())
+	require.FileExists(t, file)
+	require.Zero(t, cli(t, env, "put", "f", "some text", "-k", "r").code)
+
+	cli(t, env, "fn", "run", "find", `"other"`, "--stream", "--key-order", "-k", "r", "--resume", file).fails(t, "of another argument")
+	var rest bytes.Buffer
+	code, errs = again(&rest)
+	require.Zero(t, code, errs)
+	require.Equal(t, "\"c\"\n\"d\"\n\"e\"\n", rest.String(), "the second page again, and nothing that came later")
+	require.NoFileExists(t, file)
+	rest.Reset()
+	code, _ = again(&rest)
+	require.Zero(t, code)
+	require.Equal(t, 6, strings.Count(rest.String(), "\n"))
+	require.NoFileExists(t, file)
+
+	require.NoError(t, os.WriteFile(file, []byte("junk"), 0o600))
+	cli(t, env, "fn", "run", "find", `"text"`, "--stream", "-k", "r", "--resume", file).fails(t, "does not hold where a run was")
+	cli(t, env, "fn", "run", "find", "--key-order").fails(t, "--key-order goes with --stream")
+}
+
+// brokenPipe takes three lines.
+type brokenPipe struct{ bytes.Buffer }
+
+func (b *brokenPipe) Write(p []byte) (int, error) {
+	if bytes.Count(b.Bytes(), []byte("\n")) == 3 {
+		return 0, io.ErrClosedPipe
+	}
+	return b.Buffer.Write(p)
 }
 
 // TestImport loads a file and lets the flights function sum it up, over all of it and over a part.

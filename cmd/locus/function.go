@@ -5,17 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"iter"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/locuskv/locus/client"
 	"github.com/locuskv/locus/cmd/locus/internal/output"
-	"github.com/locuskv/locus/cmd/locus/internal/progress"
 )
 
 func (s *shell) functionCommand() *cobra.Command {
@@ -182,73 +178,6 @@ func call(ctx context.Context, f *functionFlags, name string, t client.Target, a
 		return client.NewFunc[[]byte, []byte](name, f.options()...).Call(ctx, t, arg, opts...)
 	}
 	return client.NewFunc[json.RawMessage, json.RawMessage](name, f.options()...).Call(ctx, t, arg, opts...)
-}
-
-func (s *shell) functionRun() *cobra.Command {
-	var (
-		f      functionFlags
-		part   spanFlags
-		stream bool
-		hold   time.Duration
-	)
-	c := &cobra.Command{
-		Use: "run NAME [ARG]", Short: "Run a range or map function over a keyspace or a part of it",
-		Long: "Run a range function over --keyspace, or a part of it, and print its result; or, with --stream, a map function,\n" +
-			"and print its outputs as they come, each on a line. It runs where the data lies, at one timestamp. The argument\n" +
-			"is JSON; without one it is null.",
-		Example: "  locus fn run flights-delays -k flights\n  locus fn run flights-delays -k flights --prefix LAS/\n" +
-			"  locus fn run find '\"hello\"' --stream",
-		Args: nameAndArgument,
-	}
-	f.register(c)
-	part.register(c)
-	c.Flags().BoolVar(&stream, "stream", false, "run a map function, and print its outputs as they come")
-	c.Flags().DurationVar(&hold, "hold", 0, "keep the run's timestamp readable for so long, at most 1h; 0: for 10 minutes")
-	c.RunE = s.long(func(args []string) (talk, error) {
-		argument, err1 := f.argument(args[1:])
-		span, err2 := part.span(s)
-		return func(ctx context.Context, db *client.DB) error {
-			if stream {
-				return s.streamOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument, client.Hold(hold))
-			}
-			step := s.progress().Step("running "+args[0], 0, progress.Things)
-			result, err := runOver(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument, client.Hold(hold))
-			step.Done()
-			if err != nil {
-				return err
-			}
-			return s.printResult(result, f.raw)
-		}, cmp.Or(err1, err2)
-	})
-	return c
-}
-
-// runOver runs a range function whose types are not known here.
-func runOver(ctx context.Context, f *functionFlags, name string, span client.Span, arg []byte, opts ...client.RunOption) ([]byte, error) {
-	if f.raw {
-		return client.NewRangeFunc[[]byte, []byte](name, f.options()...).Run(ctx, span, arg, opts...)
-	}
-	return client.NewRangeFunc[json.RawMessage, json.RawMessage](name, f.options()...).Run(ctx, span, arg, opts...)
-}
-
-// streamOver prints the outputs of a map function whose types are not known here, as they come.
-func (s *shell) streamOver(ctx context.Context, f *functionFlags, name string, span client.Span, arg []byte, opts ...client.RunOption) error {
-	if f.raw {
-		return printLines(s.out, client.NewRangeFunc[[]byte, []byte](name, f.options()...).Stream(ctx, span, arg, opts...))
-	}
-	return printLines(s.out, client.NewRangeFunc[json.RawMessage, json.RawMessage](name, f.options()...).Stream(ctx, span, arg, opts...))
-}
-
-func printLines[T ~[]byte](w io.Writer, outputs iter.Seq2[T, error]) error {
-	for o, err := range outputs {
-		if err == nil {
-			_, err = fmt.Fprintf(w, "%s\n", o)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // printResult prints a result: JSON on a line of its own, bytes as they are.

@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/locuskv/locus/api"
@@ -31,15 +31,22 @@ type Cluster interface {
 // Reducer is the gateway's half of one run of a function: it merges accumulators and makes the result.
 type Reducer interface {
 	Version() uint32
+	// Hash is that of the version's module; empty for a native function.
+	Hash() string
 	// Merge makes one accumulator of several, in key order.
 	Merge(ctx context.Context, accs [][]byte) (merged []byte, fuel uint64, err error)
 	Result(ctx context.Context, accs [][]byte) (result []byte, fuel uint64, err error)
 }
 
+// Resolve finds a version of the request's function; 0 is the active one.
+type Resolve func(ctx context.Context, version uint32) (Reducer, error)
+
 // Options of a Gateway. Zero values are the defaults named.
 type Options struct {
 	Cluster Cluster
 	Clock   *hlc.Clock
+	// Keys are those of continuation tokens. Without any, runs tell none and can't be gone on with.
+	Keys Keyring
 	// Parallel segments of one run. Default 16.
 	Parallel int
 	// PerStore segments of one run. Default 4: a store has few cores for functions, and other runs.
@@ -47,6 +54,10 @@ type Options struct {
 	// PageBytes of outputs that a stream asks for at once. One batch more may come with them, whose outputs are
 	// bounded by udf.MaxOutputBytes. Default 256 KiB.
 	PageBytes int
+	// WorkBytes of records that a range is asked to read at once; it stops by itself after about 250 ms. What a split, a
+	// move, a change of leader or a crash makes void is no more than that. Default 32 MiB: at the speed of memory some
+	// milliseconds, so that the requests cost nothing.
+	WorkBytes int
 	// PendingBytes of accumulators that wait for one before them, before later segments are held back.
 	// Default 64 MiB.
 	PendingBytes int
@@ -55,6 +66,10 @@ type Options struct {
 	Patience time.Duration
 	// ProgressEvery is the least time between two reports. Default 100 ms.
 	ProgressEvery time.Duration
+	// TokenBytes bound a continuation token. Default 8 MiB: the longest accumulator, and as much again.
+	TokenBytes int
+	// TokenLife is how long a continuation can be used. Default 1 h, as long as a timestamp can be held.
+	TokenLife time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -66,32 +81,51 @@ func (o Options) withDefaults() Options {
 	set(&o.Parallel, 16)
 	set(&o.PerStore, 4)
 	set(&o.PageBytes, 256<<10)
+	set(&o.WorkBytes, 32<<20)
 	set(&o.PendingBytes, 64<<20)
+	set(&o.TokenBytes, 8<<20)
 	if o.Patience == 0 {
 		o.Patience = 20 * time.Second
 	}
 	if o.ProgressEvery == 0 {
 		o.ProgressEvery = 100 * time.Millisecond
 	}
+	if o.TokenLife == 0 {
+		o.TokenLife = time.Hour
+	}
 	return o
 }
 
 // Gateway runs range functions. It is safe for concurrent use.
-type Gateway struct{ o Options }
+type Gateway struct {
+	o Options
+
+	runs, continued, parts, failed atomic.Uint64
+}
+
+// Stats count what the gateway did.
+type Stats struct {
+	Runs      uint64 // begun, by their request or by a continuation
+	Continued uint64 // of them by a continuation
+	Parts     uint64 // of ranges that were done
+	Failed    uint64 // requests for a part that have to be, or had to be, sent again
+}
+
+// Stats are the counts up to now.
+func (g *Gateway) Stats() Stats {
+	return Stats{g.runs.Load(), g.continued.Load(), g.parts.Load(), g.failed.Load()}
+}
 
 // New makes a gateway.
 func New(o Options) *Gateway { return &Gateway{o: o.withDefaults()} }
 
 // Run executes a range function and hands its progress and then its result to emit; or, if the request says
-// stream, a map function, and hands its outputs to emit page by page. An error of the run is returned, not
+// stream, a map function, and hands its outputs to emit page by page. A request with a continuation goes on where that
+// was made: its timestamp, the version, and what is done stay. An error of the run is returned, not
 // emitted; an error of emit ends the run. While emit blocks, the run asks for nothing.
-func (g *Gateway) Run(ctx context.Context, req *locuspb.RunRequest, reducer Reducer, emit func(*locuspb.RunResponse) error) error {
+func (g *Gateway) Run(ctx context.Context, req *locuspb.RunRequest, resolve Resolve, emit func(*locuspb.RunResponse) error) error {
 	span := api.SpanFromProto(req.Span)
 	if err := checkSpan(span); err != nil {
-		return err
-	}
-	spans, err := rest(req, span)
-	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -99,14 +133,56 @@ func (g *Gateway) Run(ctx context.Context, req *locuspb.RunRequest, reducer Redu
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(req.TimeoutMs)*time.Millisecond)
 	}
 	defer cancel()
-	ts := hlc.Timestamp(req.Timestamp)
+	from, err := g.resume(ctx, req)
+	if err != nil {
+		return err
+	}
+	reducer, err := resolve(ctx, from.version(req))
+	if err != nil {
+		return err
+	}
+	if err := from.checkFunction(reducer); err != nil {
+		return err
+	}
+	ts := from.timestamp(req)
 	if ts == 0 {
 		if ts, err = g.Fresh(ctx, span, hlc.Timestamp(req.Token)); err != nil {
 			return err
 		}
 	}
-	r := newRun(g, req, spans, ts, reducer, emit)
+	g.runs.Add(1)
+	if from != nil {
+		g.continued.Add(1)
+	}
+	r := newRun(g, req, ts, reducer, from.segments(), emit)
+	r.fuel = from.fuel()
+	if err := r.announce(ctx, from); err != nil {
+		return err
+	}
 	return r.loop(ctx)
+}
+
+// announce says what is told before anything is done: the plan, and of a stream that goes on what is left of it.
+func (r *run) announce(ctx context.Context, from *continuation) error {
+	m := r.message()
+	if r.req.Explain {
+		plan, err := r.plan(ctx)
+		if err != nil {
+			return err
+		}
+		m.Plan, r.accounts.on = plan, true
+	}
+	if r.req.Stream && from != nil {
+		for _, s := range r.segments {
+			if s.status == open {
+				m.Rest = append(m.Rest, api.SpanToProto(s.span))
+			}
+		}
+	}
+	if m.Plan == nil && len(m.Rest) == 0 {
+		return nil
+	}
+	return r.emit(m)
 }
 
 // checkSpan refuses a span that is empty or not inside one keyspace, whose layout the function's keys need.
@@ -119,26 +195,6 @@ func checkSpan(span keys.Span) error {
 		return &api.InvalidArgumentError{Reason: fmt.Sprintf("the span %s is not inside one keyspace", span)}
 	}
 	return nil
-}
-
-// rest is what a request leaves to be done: its span, or the parts of it that are left of an earlier stream.
-func rest(req *locuspb.RunRequest, span keys.Span) ([]keys.Span, error) {
-	if len(req.Rest) == 0 {
-		return []keys.Span{span}, nil
-	}
-	if !req.Stream {
-		return nil, &api.InvalidArgumentError{Reason: "only a stream can be taken up again"}
-	}
-	out := make([]keys.Span, len(req.Rest))
-	at := span.Start
-	for i, p := range req.Rest {
-		s := api.SpanFromProto(p)
-		if s.Empty() || !span.ContainsSpan(s) || bytes.Compare(s.Start, at) < 0 {
-			return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("the rest %s is empty, outside of %s, or not in key order", s, span)}
-		}
-		out[i], at = s, s.End
-	}
-	return out, nil
 }
 
 // retryable says whether an error of one segment may go away when the segment is tiled and sent again:

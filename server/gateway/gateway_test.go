@@ -21,7 +21,7 @@ import (
 )
 
 // fake is a cluster of ranges, with a map that may know less. A function over it collects keys, so that
-// the result shows what was visited, how often and in which order.
+// the result shows what was visited, how often and in which order. A record counts one byte of work.
 type fake struct {
 	clustermap.Map
 	mu      sync.Mutex
@@ -159,18 +159,31 @@ func (f *fake) RunRange(ctx context.Context, store ids.StoreID, req *locuspb.Run
 	}
 	var acc []byte
 	n := 0
+	var resume []byte
 	for _, k := range f.records {
-		if api.SpanFromProto(req.Span).Contains([]byte(prefix + k)) {
-			acc = append(acc, k...)
-			n++
+		if !api.SpanFromProto(req.Span).Contains([]byte(prefix + k)) {
+			continue
 		}
+		if n == int(req.WorkBytes) {
+			resume = []byte(prefix + k)
+			break
+		}
+		acc = append(acc, k...)
+		n++
 	}
-	return &locuspb.RunRangeResponse{Accumulator: acc, Records: uint64(n), Bytes: uint64(n), Fuel: 1}, nil
+	return &locuspb.RunRangeResponse{Accumulator: acc, Records: uint64(n), Bytes: uint64(n), Fuel: 1, Resume: resume}, nil
 }
 
 type joinAll struct{ merges int }
 
 func (*joinAll) Version() uint32 { return 3 }
+
+func (*joinAll) Hash() string { return "" }
+
+// fixed resolves to a reducer, whatever the version.
+func fixed(r Reducer) Resolve {
+	return func(context.Context, uint32) (Reducer, error) { return r, nil }
+}
 
 func (j *joinAll) Merge(_ context.Context, accs [][]byte) ([]byte, uint64, error) {
 	j.merges++
@@ -192,7 +205,7 @@ func runAll(t *testing.T, f *fake, o Options, ts hlc.Timestamp) (string, *locusp
 	}
 	var last *locuspb.RunResponse
 	req := &locuspb.RunRequest{Function: "keys", Span: api.SpanToProto(kspan("", "")), Timestamp: uint64(ts)}
-	err := New(o).Run(context.Background(), req, &joinAll{}, func(r *locuspb.RunResponse) error {
+	err := New(o).Run(context.Background(), req, fixed(&joinAll{}), func(r *locuspb.RunResponse) error {
 		require.False(t, last.GetDone(), "nothing follows the result")
 		last = r
 		return nil
@@ -392,7 +405,7 @@ func TestSpansAreChecked(t *testing.T) {
 	f := newFake(kroute(1, "", "", 1, 1))
 	g := New(Options{Cluster: f, Clock: testClock()})
 	for _, s := range []keys.Span{{}, kspan("b", "a"), kspan("b", "b"), {Start: []byte(prefix)}, {Start: []byte(prefix), End: []byte("\x00\x00\x00\x03")}} {
-		err := g.Run(context.Background(), &locuspb.RunRequest{Span: api.SpanToProto(s)}, &joinAll{}, nil)
+		err := g.Run(context.Background(), &locuspb.RunRequest{Span: api.SpanToProto(s)}, fixed(&joinAll{}), nil)
 		var invalid *api.InvalidArgumentError
 		require.ErrorAs(t, err, &invalid, "%s", s)
 	}
@@ -404,11 +417,11 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	f.before = func(*fake, *locuspb.RunRangeRequest) { cancel() }
 	f.down[1], f.down[2], f.down[3] = true, true, true
 	g := New(Options{Cluster: f, Clock: testClock()})
-	err := g.Run(ctx, &locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1}, &joinAll{}, nil)
+	err := g.Run(ctx, &locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1}, fixed(&joinAll{}), nil)
 	require.ErrorIs(t, err, context.Canceled)
 
 	f.before = nil
-	err = g.Run(context.Background(), &locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1, TimeoutMs: 30}, &joinAll{}, nil)
+	err = g.Run(context.Background(), &locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1, TimeoutMs: 30}, fixed(&joinAll{}), nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
@@ -416,7 +429,7 @@ func TestEmitErrorEndsTheRun(t *testing.T) {
 	f := newFake(kroute(1, "", "", 1, 1))
 	gone := errors.New("client is gone")
 	err := New(Options{Cluster: f, Clock: testClock()}).Run(context.Background(),
-		&locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1}, &joinAll{},
+		&locuspb.RunRequest{Span: api.SpanToProto(kspan("", "")), Timestamp: 1}, fixed(&joinAll{}),
 		func(*locuspb.RunResponse) error { return gone })
 	require.ErrorIs(t, err, gone)
 }

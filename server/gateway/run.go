@@ -14,25 +14,6 @@ import (
 	"github.com/locuskv/locus/server/clustermap"
 )
 
-// mergeBatch is how many accumulators are merged at a time: enough to make the call to the function worth
-// it, few enough that the run's last merge is short.
-const mergeBatch = 16
-
-// segment is a part of the span that lies in one range, as far as is known, and is done whole or not at
-// all; in a stream, page by page.
-type segment struct {
-	span     keys.Span
-	attempt  int
-	patience *patience // nil until it failed once
-	resume   time.Time // not before
-	running  bool
-	store    ids.StoreID // while running
-	done     bool
-	acc      []byte
-	refusals api.Refusals // of replicas that can't be read as far back; the others are asked
-	held     int          // pages of it that wait to be emitted (stream.go)
-}
-
 // outcome is what a segment's goroutine reports.
 type outcome struct {
 	segment *segment
@@ -44,34 +25,60 @@ type outcome struct {
 type run struct {
 	g       *Gateway
 	req     *locuspb.RunRequest
+	span    keys.Span
 	ts      hlc.Timestamp
 	reducer Reducer
 	emit    func(*locuspb.RunResponse) error
 
-	segments []*segment // in key order; together with what is merged, exactly the span
-	merged   [][]byte   // accumulators of everything before segments[0]
+	segments []*segment // in key order; exactly the span
+	undone   int        // those that are not done
+	pages    []*segment // those that are held, in the order they came (stream.go)
 	outcomes chan outcome
 	running  map[ids.StoreID]int
 	inFlight int
 	pending  int // bytes of accumulators in segments
-	progress locuspb.Progress
+	largest  int // of an accumulator that a range answered with
+
+	total    uint64 // ranges
+	took     took   // of all segments that are done
+	fuel     uint64 // of merges
 	reported time.Time
-	dirty    bool   // progress has changed since it was reported
-	pages    []page // in the order they came (stream.go)
+	dirty    bool       // the progress has changed since it was reported
+	token    tokenPace  // (checkpoint.go)
+	accounts accounting // (plan.go)
 }
 
-func newRun(g *Gateway, req *locuspb.RunRequest, spans []keys.Span, ts hlc.Timestamp, reducer Reducer, emit func(*locuspb.RunResponse) error) *run {
+// newRun is a run with some parts of the span done, in key order and disjoint.
+func newRun(g *Gateway, req *locuspb.RunRequest, ts hlc.Timestamp, reducer Reducer, finished []*segment, emit func(*locuspb.RunResponse) error) *run {
 	r := &run{
-		g: g, req: req, ts: ts, reducer: reducer, emit: emit,
-		outcomes: make(chan outcome, g.o.Parallel), running: make(map[ids.StoreID]int),
+		g: g, req: req, span: api.SpanFromProto(req.Span), ts: ts, reducer: reducer, emit: emit,
+		outcomes: make(chan outcome, g.o.Parallel), running: make(map[ids.StoreID]int), dirty: true,
 	}
-	for _, span := range spans {
-		for _, p := range g.o.Cluster.Tile(span) {
-			r.segments = append(r.segments, &segment{span: p.Span})
+	left := r.span
+	tile := func(end []byte) {
+		if gap := (keys.Span{Start: left.Start, End: end}); !gap.Empty() {
+			for _, p := range g.o.Cluster.Tile(gap) {
+				r.segments = append(r.segments, &segment{span: p.Span})
+			}
 		}
 	}
-	r.progress.RangesTotal = uint64(len(r.segments))
+	for _, s := range finished {
+		tile(s.span.Start)
+		r.segments = append(r.segments, s)
+		r.count(s)
+		left.Start = s.span.End
+	}
+	tile(left.End)
+	r.undone = len(r.segments) - len(finished)
+	r.total = uint64(r.undone) + r.took.ranges
 	return r
+}
+
+// count takes a segment that is done into the progress.
+func (r *run) count(s *segment) {
+	r.took.add(s.took)
+	r.pending += len(s.acc)
+	r.dirty = true
 }
 
 // loop dispatches segments and takes their outcomes until none is left, or one failed for good.
@@ -81,13 +88,13 @@ func (r *run) loop(ctx context.Context) error {
 	defer cancel()
 	ticker := time.NewTicker(r.g.o.ProgressEvery)
 	defer ticker.Stop()
-	for len(r.segments) > 0 {
+	for r.undone > 0 {
 		wake, err := r.dispatch(ctx)
 		if err != nil {
 			return err
 		}
-		if i := r.next(); i >= 0 {
-			if err := r.emitPage(ctx, i); err != nil {
+		if s := r.next(); s != nil {
+			if err := r.emitPage(ctx, s); err != nil {
 				return err
 			}
 			continue
@@ -99,7 +106,7 @@ func (r *run) loop(ctx context.Context) error {
 			err = r.take(ctx, o)
 		case <-wake:
 		case <-ticker.C:
-			err = r.report()
+			err = r.report(ctx)
 		}
 		if err != nil {
 			return err
@@ -119,9 +126,10 @@ func (r *run) drain() {
 func (r *run) dispatch(ctx context.Context) (wake <-chan time.Time, err error) {
 	now := time.Now()
 	var soonest time.Time
-	for i := 0; i < len(r.segments) && (r.inFlight+len(r.pages) < r.g.o.Parallel || i == 0); i++ {
+	turn := r.turn()
+	for i := 0; i < len(r.segments); i++ {
 		s := r.segments[i]
-		if s.running || s.done || s.held > r.ahead(i) {
+		if s.status != open || s.running || s.pages > r.ahead(s, turn) {
 			continue
 		}
 		if s.resume.After(now) {
@@ -130,8 +138,8 @@ func (r *run) dispatch(ctx context.Context) (wake <-chan time.Time, err error) {
 			}
 			continue
 		}
-		// Held back, but never the first: all others wait for it.
-		if i > 0 && r.pending > r.g.o.PendingBytes {
+		// Held back, but never the one whose turn it is: all others wait for it.
+		if s != turn && r.crowded() {
 			break
 		}
 		if err := r.start(ctx, i); err != nil {
@@ -144,12 +152,31 @@ func (r *run) dispatch(ctx context.Context) (wake <-chan time.Time, err error) {
 	return time.After(time.Until(soonest)), nil
 }
 
+// turn is the segment that the first part which is not done belongs to; it is open, or about to be emitted.
+func (r *run) turn() *segment {
+	for _, s := range r.segments {
+		switch {
+		case s.status == open:
+			return s
+		case s.status == held:
+			return s.of
+		}
+	}
+	return nil
+}
+
+// crowded: as much is in flight, and waits, as may. What is in flight may become as large as the largest so far.
+func (r *run) crowded() bool {
+	return r.inFlight+len(r.pages) >= r.g.o.Parallel || r.pending+r.inFlight*r.largest > r.g.o.PendingBytes
+}
+
 // start sends segment i to a store, or cuts it where the map has other bounds now.
 func (r *run) start(ctx context.Context, i int) error {
 	s := r.segments[i]
 	pieces := r.g.o.Cluster.Tile(s.span)
 	if len(pieces) > 1 {
 		r.cut(i, pieces)
+		r.undone += len(pieces) - 1
 	}
 	p := pieces[0]
 	if p.Hole() {
@@ -166,42 +193,42 @@ func (r *run) start(ctx context.Context, i int) error {
 	if r.running[store] >= r.g.o.PerStore {
 		return nil
 	}
-	s.running, s.store = true, store
+	s.running, s.store, s.rangeID, s.began = true, store, p.Route.Descriptor.ID, time.Now()
 	r.running[store]++
 	r.inFlight++
-	req := &locuspb.RunRangeRequest{
-		Function: r.req.Function, Version: r.reducer.Version(), Argument: r.req.Argument, Codec: r.req.Codec,
-		RangeId: uint64(p.Route.Descriptor.ID), BoundsEpoch: p.Route.Descriptor.Epoch.Bounds,
-		Span: api.SpanToProto(s.span), Timestamp: uint64(r.ts), Clock: uint64(r.g.o.Clock.Hint()),
-	}
+	r.accounts.asked(s.rangeID)
+	req := r.request(ctx, p, s.span)
 	if r.req.Stream {
 		req.PageBytes = uint64(r.g.o.PageBytes)
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		req.TimeoutMs = max(1, time.Until(deadline).Milliseconds())
-	}
 	go func() {
-		answer, err := r.g.o.Cluster.RunRange(ctx, store, req)
-		if err == nil && answer.Error != nil {
-			err = api.FromProto(answer.Error)
-		}
+		answer, err := r.g.runRange(ctx, store, req)
 		r.outcomes <- outcome{segment: s, answer: answer, err: err}
 	}()
 	return nil
 }
 
-// cut makes segment i one for each piece; they inherit its patience, and who can't show the timestamp: a split takes its
-// history along. It stays the first of them, because pages
-// may name it.
-func (r *run) cut(i int, pieces []clustermap.Piece) {
-	old := r.segments[i]
-	old.span = pieces[0].Span
-	parts := make([]*segment, len(pieces)-1)
-	for j, p := range pieces[1:] {
-		parts[j] = &segment{span: p.Span, attempt: old.attempt, patience: old.patience, refusals: old.refusals}
+// request is for a part of a range.
+func (r *run) request(ctx context.Context, p clustermap.Piece, span keys.Span) *locuspb.RunRangeRequest {
+	req := &locuspb.RunRangeRequest{
+		Function: r.req.Function, Version: r.reducer.Version(), Argument: r.req.Argument, Codec: r.req.Codec,
+		RangeId: uint64(p.Route.Descriptor.ID), BoundsEpoch: p.Route.Descriptor.Epoch.Bounds,
+		Span: api.SpanToProto(span), Timestamp: uint64(r.ts), Clock: uint64(r.g.o.Clock.Hint()),
+		WorkBytes: uint64(r.g.o.WorkBytes),
 	}
-	r.segments = slices.Insert(r.segments, i+1, parts...)
-	r.progress.RangesTotal += uint64(len(pieces) - 1)
+	if deadline, ok := ctx.Deadline(); ok {
+		req.TimeoutMs = max(1, time.Until(deadline).Milliseconds())
+	}
+	return req
+}
+
+// runRange makes the error that an answer says one of the call.
+func (g *Gateway) runRange(ctx context.Context, store ids.StoreID, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	answer, err := g.o.Cluster.RunRange(ctx, store, req)
+	if err == nil && answer.Error != nil {
+		err = api.FromProto(answer.Error)
+	}
+	return answer, err
 }
 
 // take handles one outcome.
@@ -212,25 +239,34 @@ func (r *run) take(ctx context.Context, o outcome) error {
 		delete(r.running, s.store)
 	}
 	s.running = false
+	r.accounts.note(s, o)
 	var old *api.TimestampUnavailableError
 	if errors.As(o.err, &old) {
+		r.g.failed.Add(1)
 		return s.tooOld(old)
 	}
 	if o.err != nil {
+		r.g.failed.Add(1)
 		r.g.o.Cluster.Learn(clustermap.Cure(o.err))
 		return r.postpone(ctx, s, o.err)
 	}
-	r.progress.Records += o.answer.Records
-	r.progress.Bytes += o.answer.Bytes
-	r.progress.Fuel += o.answer.Fuel
-	if r.req.Stream {
-		return r.takePage(s, o.answer)
+	r.g.parts.Add(1)
+	part, err := r.split(s, o.answer)
+	if err != nil {
+		return err
 	}
-	s.done, s.acc = true, o.answer.Accumulator
-	r.pending += len(s.acc)
-	r.progress.RangesDone++
-	r.dirty = true
-	return r.advance(ctx)
+	if part != s {
+		r.undone++
+	}
+	if r.req.Stream {
+		r.hold(part)
+		return nil
+	}
+	part.status = done
+	r.undone--
+	r.largest = max(r.largest, len(part.acc))
+	r.count(part)
+	return r.merge(ctx, mergeBatch)
 }
 
 // tooOld takes a replica's refusal of the timestamp: start asks another, unless the cluster does not keep it at all.
@@ -275,34 +311,20 @@ func (r *run) postpone(ctx context.Context, s *segment, cause error) error {
 	return nil
 }
 
-// advance moves finished segments at the front into the merged accumulators, and merges these when there
-// are many.
-func (r *run) advance(ctx context.Context) error {
-	for len(r.segments) > 0 && r.segments[0].done {
-		s := r.segments[0]
-		r.segments = r.segments[1:]
-		r.merged = append(r.merged, s.acc)
-		r.pending -= len(s.acc)
-	}
-	if len(r.merged) < mergeBatch {
-		return nil
-	}
-	acc, fuel, err := r.reducer.Merge(ctx, r.merged)
-	if err != nil {
-		return err
-	}
-	r.progress.Fuel += fuel
-	r.merged = append(r.merged[:0], acc)
-	return nil
-}
-
 // report sends the progress if it moved and the last report is long enough ago.
-func (r *run) report() error {
+func (r *run) report(ctx context.Context) error {
 	if !r.dirty || time.Since(r.reported) < r.g.o.ProgressEvery/2 {
 		return nil
 	}
+	m := r.message()
+	if r.tokenDue() {
+		var err error
+		if m.Continuation, err = r.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
 	r.dirty, r.reported = false, time.Now()
-	return r.emit(r.message())
+	return r.emit(m)
 }
 
 // message is an answer with what all of them have.
@@ -310,24 +332,26 @@ func (r *run) message() *locuspb.RunResponse {
 	return &locuspb.RunResponse{
 		Clock: uint64(r.g.o.Clock.Hint()), Timestamp: uint64(r.ts), Version: r.reducer.Version(),
 		Progress: &locuspb.Progress{
-			RangesDone: r.progress.RangesDone, RangesTotal: r.progress.RangesTotal,
-			Records: r.progress.Records, Bytes: r.progress.Bytes, Fuel: r.progress.Fuel,
+			RangesDone: r.took.ranges, RangesTotal: r.total,
+			Records: r.took.records, Bytes: r.took.bytes, Fuel: r.took.fuel + r.fuel,
 		},
 	}
 }
 
 func (r *run) finish(ctx context.Context) error {
-	if r.req.Stream {
-		m := r.message()
-		m.Done = true
-		return r.emit(m)
-	}
-	result, fuel, err := r.reducer.Result(ctx, r.merged)
-	if err != nil {
+	if err := r.complete(); err != nil {
 		return err
 	}
-	r.progress.Fuel += fuel
+	var result []byte
+	if !r.req.Stream {
+		out, fuel, err := r.reducer.Result(ctx, accumulators(r.segments))
+		if err != nil {
+			return err
+		}
+		r.fuel += fuel
+		result = out
+	}
 	m := r.message()
-	m.Result, m.Done = result, true
+	m.Result, m.Done, m.Account = result, true, slices.Clone(r.accounts.list)
 	return r.emit(m)
 }

@@ -1,84 +1,83 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"time"
 
 	"github.com/locuskv/locus/api"
-	"github.com/locuskv/locus/api/locuspb"
-	"github.com/locuskv/locus/internal/keys"
 )
 
-// A stream is a run of a map function. Its segments are done page by page: a page is the outputs of the
-// segment's beginning, the segment then begins behind it. A page is taken only from an answer that came back
-// complete, and emitted with the part of the span that it covers in one message, so its outputs reach the
-// client exactly once or not at all, whatever happens to the range in between.
+// A stream is a run of a map function. A part of a segment that was answered is a page: it is taken only from an
+// answer that came back complete, and emitted with the part of the span that it covers, and with the continuation
+// that has it behind, in one message; so its outputs reach the client exactly once or not at all, whatever happens to
+// the range, or to this gateway, in between.
 //
 // Nothing is kept on the leaseholder between two pages. A client that reads slowly blocks emit; then no
 // further pages are asked for, and what is held is at most Parallel+1 pages, those in flight included.
 
-// page is one answer that waits to be emitted.
-type page struct {
-	segment *segment
-	outputs [][]byte
-	covered keys.Span
-}
-
-// ahead is how many pages of segment i may wait while another one is asked for: one of the segment whose
+// ahead is how many pages of an open segment may wait while another one is asked for: one of the segment whose
 // turn it is, so that its next page is made while this one is sent, and none of the others.
-func (r *run) ahead(i int) int {
-	if i == 0 || r.req.Stream && !r.req.KeyOrder {
+func (r *run) ahead(s, turn *segment) int {
+	if s == turn || r.req.Stream && !r.req.KeyOrder {
 		return 1
 	}
 	return 0
 }
 
-// takePage takes a page of a segment, which begins behind it from now on.
-func (r *run) takePage(s *segment, answer *locuspb.RunRangeResponse) error {
-	covered := s.span
-	if at := answer.Resume; len(at) > 0 {
-		if bytes.Compare(at, s.span.Start) <= 0 || !s.span.Contains(at) {
-			return &api.InternalError{Reason: "a node answered with a page that does not end in its span"}
-		}
-		covered.End, s.span.Start = at, at
-	} else {
-		s.done = true
-		r.progress.RangesDone++
+// hold keeps a page until it is emitted.
+func (r *run) hold(page *segment) {
+	page.status = held
+	page.of.pages++
+	r.pages = append(r.pages, page)
+}
+
+// next is the page to emit; nil if there is none. In key order that is the first part which is not done.
+func (r *run) next() *segment {
+	if len(r.pages) == 0 {
+		return nil
 	}
-	s.attempt, s.patience = 0, nil
-	s.held++
-	r.pages = append(r.pages, page{s, answer.Outputs, covered})
+	if !r.req.KeyOrder {
+		return r.pages[0]
+	}
+	for _, s := range r.segments {
+		if s.status == held {
+			return s
+		}
+		if s.status == open {
+			return nil
+		}
+	}
 	return nil
 }
 
-// next is the page to emit; -1 if there is none. In key order that is one of the first segment.
-func (r *run) next() int {
-	if r.req.KeyOrder {
-		return slices.IndexFunc(r.pages, func(p page) bool { return p.segment == r.segments[0] })
-	}
-	return min(len(r.pages), 1) - 1
-}
-
-// emitPage hands page i on, and forgets its segment if that was all of it.
-func (r *run) emitPage(ctx context.Context, i int) error {
+// emitPage hands a page on.
+func (r *run) emitPage(ctx context.Context, page *segment) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p := r.pages[i]
+	i := slices.Index(r.pages, page)
 	r.pages = slices.Delete(r.pages, i, i+1)
+	outputs, covered := page.outputs, page.span
+	page.of.pages--
+	page.outputs, page.of, page.status = nil, nil, done
+	r.undone--
+	r.count(page)
+	if err := r.merge(ctx, 2); err != nil {
+		return err
+	}
 	m := r.message()
-	m.Outputs, m.Covered = p.outputs, api.SpanToProto(p.covered)
+	m.Outputs, m.Covered = outputs, api.SpanToProto(covered)
+	var err error
+	if m.Continuation, err = r.checkpoint(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
+	r.dirty, r.reported = false, began
 	if err := r.emit(m); err != nil {
 		return err
 	}
 	r.excuse(time.Since(began))
-	if p.segment.held--; p.segment.done && p.segment.held == 0 {
-		i := slices.Index(r.segments, p.segment)
-		r.segments = slices.Delete(r.segments, i, i+1)
-	}
 	return nil
 }
 

@@ -71,7 +71,7 @@ func streamAll(f *fake, o Options, req *locuspb.RunRequest) (s streamed, err err
 	if o.Patience == 0 {
 		o.Patience = 5 * time.Second
 	}
-	err = New(o).Run(context.Background(), req, &joinAll{}, func(m *locuspb.RunResponse) error {
+	err = New(o).Run(context.Background(), req, fixed(&joinAll{}), func(m *locuspb.RunResponse) error {
 		s.take(m)
 		return nil
 	})
@@ -178,32 +178,6 @@ func endOf(s keys.Span) string {
 	return strings.TrimPrefix(string(s.End), prefix)
 }
 
-// TestStreamIsTakenUpAgain: a client that was told which spans are done gets the others, and nothing twice.
-func TestStreamIsTakenUpAgain(t *testing.T) {
-	f := newFake(kroute(1, "", "k0030", 1, 1), kroute(2, "k0030", "", 1, 2))
-	f.manyRecords(60)
-	req := streamRequest()
-	req.Rest = []*locuspb.Span{api.SpanToProto(kspan("k0010", "k0020")), api.SpanToProto(kspan("k0025", "k0035")), api.SpanToProto(kspan("k0050", ""))}
-	req.KeyOrder = true
-	got, err := streamAll(f, Options{PageBytes: 3}, req)
-	require.NoError(t, err)
-	require.Equal(t, slices.Concat(f.records[10:20], f.records[25:35], f.records[50:]), got.outputs)
-
-	for name, bad := range map[string][]*locuspb.Span{
-		"empty":       {api.SpanToProto(kspan("b", "b"))},
-		"overlapping": {api.SpanToProto(kspan("b", "d")), api.SpanToProto(kspan("c", "e"))},
-		"outside":     {{Start: []byte("\x00\x00\x00\x07a"), End: []byte("\x00\x00\x00\x07b")}},
-	} {
-		req.Rest = bad
-		_, err = streamAll(f, Options{}, req)
-		var invalid *api.InvalidArgumentError
-		require.ErrorAs(t, err, &invalid, name)
-	}
-	req.Rest, req.Stream = []*locuspb.Span{req.Span}, false
-	_, err = streamAll(f, Options{}, req)
-	require.ErrorContains(t, err, "only a stream")
-}
-
 // TestSlowReaderBlocksTheProducers: while the client does not read, no more pages are made than are held.
 func TestSlowReaderBlocksTheProducers(t *testing.T) {
 	for _, inOrder := range []bool{false, true} {
@@ -233,7 +207,7 @@ func TestSlowReaderBlocksTheProducers(t *testing.T) {
 			req := streamRequest()
 			req.KeyOrder = inOrder
 			var got streamed
-			err := New(Options{Cluster: f, Clock: testClock(), Parallel: parallel, PageBytes: 5}).Run(context.Background(), req, &joinAll{}, func(m *locuspb.RunResponse) error {
+			err := New(Options{Cluster: f, Clock: testClock(), Parallel: parallel, PageBytes: 5}).Run(context.Background(), req, fixed(&joinAll{}), func(m *locuspb.RunResponse) error {
 				if m.Covered != nil {
 					// Whoever may run while the reader is slow has run.
 					for before := int64(-1); before != made.Load(); time.Sleep(time.Millisecond) {
@@ -259,7 +233,7 @@ func TestStreamEnds(t *testing.T) {
 	f.manyRecords(100)
 	c := &hanging{fake: f, begun: make(chan struct{})}
 	gone := fmt.Errorf("client is gone")
-	err := New(Options{Cluster: c, Clock: testClock(), PageBytes: 5}).Run(context.Background(), streamRequest(), &joinAll{}, func(*locuspb.RunResponse) error {
+	err := New(Options{Cluster: c, Clock: testClock(), PageBytes: 5}).Run(context.Background(), streamRequest(), fixed(&joinAll{}), func(*locuspb.RunResponse) error {
 		<-c.begun
 		return gone
 	})
@@ -294,7 +268,7 @@ func TestBadPage(t *testing.T) {
 			_, err := streamAll(f, Options{Cluster: nil}, req)
 			require.NoError(t, err)
 			c := &misleading{fake: f, at: []byte(prefix + at)}
-			err = New(Options{Cluster: c, Clock: testClock()}).Run(context.Background(), req, &joinAll{}, func(*locuspb.RunResponse) error { return nil })
+			err = New(Options{Cluster: c, Clock: testClock()}).Run(context.Background(), req, fixed(&joinAll{}), func(*locuspb.RunResponse) error { return nil })
 			var internal *api.InternalError
 			require.ErrorAs(t, err, &internal)
 		})
