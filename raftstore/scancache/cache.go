@@ -189,16 +189,13 @@ func (c *Cache) write(key []byte, seq ids.Seq) {
 		b.to = seq
 		c.keep(b)
 		c.mu.stats.Ended++
-		for c.mu.endedBytes > c.maxBytes/ended {
-			c.evict(c.mu.ended)
-		}
 	}
 	for _, f := range c.mu.fills {
 		f.note(key, seq)
 	}
 }
 
-// keep takes a block in.
+// keep takes a block in. Of those that have ended others go for it, each time: a write must not pay for all of them at once.
 func (c *Cache) keep(b *block) {
 	tree, list := c.mu.open, &c.mu.live
 	if b.to != 0 {
@@ -210,6 +207,9 @@ func (c *Cache) keep(b *block) {
 	*list = append(*list, b)
 	c.mu.stats.Bytes += b.size()
 	c.mu.stats.Blocks++
+	for c.mu.endedBytes > c.maxBytes/ended {
+		c.evict(c.mu.ended)
+	}
 }
 
 // drop gives a block up.

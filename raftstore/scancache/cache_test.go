@@ -171,6 +171,7 @@ func (s *store) consistent() {
 	st := c.Stats()
 	require.Equal(s.t, size+past, st.Bytes)
 	require.Equal(s.t, past, c.mu.endedBytes)
+	require.LessOrEqual(s.t, past, c.maxBytes/ended)
 	require.LessOrEqual(s.t, st.Bytes, c.maxBytes)
 	require.EqualValues(s.t, len(c.mu.live)+len(c.mu.ended), st.Blocks)
 	require.Equal(s.t, c.mu.open.Len(), len(c.mu.live))
@@ -259,6 +260,24 @@ func TestMoreThanThereIsRoomFor(t *testing.T) {
 	}
 	require.Greater(t, hits, 20)
 	require.Positive(t, s.c.Stats().Evicted)
+}
+
+// TestBlocksOfThePastHaveTheirPart: they take no more than that, and a write has not to make up for all that came before it.
+func TestBlocksOfThePastHaveTheirPart(t *testing.T) {
+	s := newStore(t, minBytes<<2)
+	for i := range 4000 {
+		s.apply(put(fmt.Sprintf("d%04d", i), "0123456789", 0))
+	}
+	before := s.seq
+	for i := range 4000 {
+		s.apply(put(fmt.Sprintf("d%04d", i), "9876543210", 0))
+	}
+	s.check(span("d", "e"), before, 0, 1)
+	s.consistent()
+	s.check(span("d01", "d02"), s.seq, 0, 1)
+	evicted := s.c.Stats().Evicted
+	s.apply(put("d0150", "new", 0))
+	require.LessOrEqual(t, s.c.Stats().Evicted, evicted+2)
 }
 
 // TestOfferedTwice: two that scan the same at once leave it there once.
