@@ -18,7 +18,8 @@ const (
 	// maxSteps bounds how many blocks of the past are looked at for one that suits, and how many of the present are passed for
 	// the end of a gap. Missing one costs time, never truth.
 	maxSteps = 8
-	// maxNotes bounds the writes that are noted while a span is scanned. What is scanned after more of them is not kept.
+	// maxNotes bounds the keys that are noted as written while a span is scanned. Where there are more, what lies behind the first so many
+	// is not kept.
 	maxNotes = 4096
 	// minBytes is the least that a cache is worth.
 	minBytes = 64 << 10
