@@ -141,8 +141,11 @@ func (c *Cache) find(span keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (
 		case !bytes.Equal(b.span.Start, span.Start) && b.shows(seq, at, strip):
 			gap = b.span.Start
 			return false
+		case steps == maxSteps:
+			gap = b.span.Start // there may be more behind it
+			return false
 		}
-		return steps < maxSteps
+		return true
 	})
 	return nil, gap
 }

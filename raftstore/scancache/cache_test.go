@@ -295,6 +295,22 @@ func TestBlocksOfThePastHaveTheirPart(t *testing.T) {
 	require.LessOrEqual(t, s.c.Stats().Evicted, evicted+2)
 }
 
+// TestALongGap: what lies behind many blocks that do not show is found all the same.
+func TestALongGap(t *testing.T) {
+	s := newStore(t, minBytes<<4)
+	for i := range 400 {
+		expires := hlc.Timestamp(0)
+		if i < 200 {
+			expires = 50
+		}
+		s.apply(put(fmt.Sprintf("d%03d", i), "0123456789", expires))
+	}
+	s.check(span("d", "e"), s.seq, 40, 1)
+	require.Greater(t, len(s.c.mu.live)/2, 2*maxSteps)
+	require.Greater(t, s.check(span("d", "e"), s.seq, 60, 1), 2*maxSteps)
+	s.consistent()
+}
+
 // TestOfferedTwice: two that scan the same at once leave it there once.
 func TestOfferedTwice(t *testing.T) {
 	s := newStore(t, minBytes)
