@@ -1,10 +1,14 @@
 package wasm
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/udf"
 )
 
 // TestInstanceMemory: an instance takes what its memory has now, not what it may grow to, and little besides.
@@ -35,6 +39,34 @@ func TestInstanceMemory(t *testing.T) {
 			i.close()
 		}
 	}
+}
+
+// TestUnusedExports: what a module exports besides the ABI costs an instance nothing.
+func TestUnusedExports(t *testing.T) {
+	g := plainGuest()
+	for n := range 2000 {
+		g.funcs = append(g.funcs, guestFunc{name: fmt.Sprint("unused", n)})
+	}
+	f := compile(t, newRuntime(t, Options{}), "f", g.bytes())
+	before := heap()
+	i, err := f.instantiate(ctx)
+	require.NoError(t, err)
+	require.Less(t, heap()-before, int64(2<<20))
+	i.close()
+}
+
+// TestStacksAreGivenBack: a call that recurses deeply and returns leaves no stack of its depth in the pool.
+func TestStacksAreGivenBack(t *testing.T) {
+	g := calling(slices.Concat(i32Const(500_000), []byte{0x10, 4}, i64Const(0)))
+	// if n != 0: itself with n - 1
+	g.funcs = append(g.funcs, guestFunc{name: "dig", params: "i", body: slices.Concat(
+		[]byte{0x20, 0, 0x04, 0x40, 0x20, 0}, i32Const(1), []byte{0x6b, 0x10, 4, 0x0b})})
+	f := compile(t, newRuntime(t, Options{}), "f", g.bytes())
+	before := heap()
+	_, err := f.CallPure(ctx, udf.CodecRaw, nil)
+	require.NoError(t, err)
+	require.Len(t, f.pool.idle, 1, "the instance is kept")
+	require.Less(t, heap()-before, int64(2<<20))
 }
 
 func heap() int64 {
