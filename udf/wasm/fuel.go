@@ -19,8 +19,8 @@ type bound struct {
 }
 
 // bounds are those of an entry of a kind.
-func (r *Runtime) bounds(ctx context.Context, as udf.Kind) bound {
-	o := &r.options
+func (f *Function) bounds(ctx context.Context, as udf.Kind) bound {
+	o := &f.runtime.options
 	switch {
 	case udf.IsOptimistic(ctx):
 		return bound{o.OptimisticFuel, o.OptimisticTimeout}

@@ -64,7 +64,7 @@ func (f *Function) run(ctx context.Context, as udf.Kind, e env, codec udf.Codec,
 	}
 	defer f.pool.put(i)
 	var out udf.Outcome
-	out.Fuel, err = i.enter(ctx, e, f.runtime.bounds(ctx, as), func(ctx context.Context) error {
+	out.Fuel, err = i.enter(ctx, e, f.bounds(ctx, as), func(ctx context.Context) error {
 		ptr, n, err := i.put(ctx, arg)
 		if err != nil {
 			return err
@@ -211,7 +211,7 @@ func (a *accumulator) enter(ctx context.Context, use func(context.Context) error
 	if a.instance == nil {
 		return fmt.Errorf("wasm: the accumulator is closed")
 	}
-	fuel, err := a.instance.enter(ctx, env{}, a.instance.f.runtime.bounds(ctx, udf.KindRange), use)
+	fuel, err := a.instance.enter(ctx, env{}, a.instance.f.bounds(ctx, udf.KindRange), use)
 	a.fuel += fuel
 	a.failed = err
 	return err

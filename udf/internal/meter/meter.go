@@ -67,7 +67,9 @@ func Rewrite(module []byte) ([]byte, error) {
 		return nil, Error("it is not a WebAssembly module of version 1")
 	}
 	m.r.pos = len(preamble)
-	m.out = append(make([]byte, 0, len(module)+len(module)/2+1024), preamble...)
+	size := len(module) + len(module)/4 + 1024 // a module in Go grows by a fifth
+	m.out = append(make([]byte, 0, size), preamble...)
+	m.body = make([]byte, 0, size)
 	if err := m.sections(); err != nil {
 		return nil, err
 	}
