@@ -68,6 +68,8 @@ func TestCompileRefuses(t *testing.T) {
 		"cut off":     {plainGuest().bytes()[:40], "is cut off"},
 		"garbage":     {append(append([]byte{}, preamble...), 1, 3, 0xff, 0xff, 0xff), "its section with id 1: it is cut off"},
 		"wrong types": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = i32Const(0) }).bytes(), "it is not valid WebAssembly"},
+		"billions of data segments": {append(append([]byte{}, preamble...), 11, 5, 0xff, 0xff, 0xff, 0xff, 0x0f),
+			"its section with id 11: it has 4294967295 items, more than the limit of 1048576"},
 		"unknown instruction": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = []byte{0xfe, 0} }).bytes(),
 			"function 3: it has the instruction 0xfe, which is not known here"},
 		"own fuel": {plainGuest().change("locus_call", func(f *guestFunc) { f.name = "locus_meter_left" }).bytes(),

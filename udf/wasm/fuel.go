@@ -18,16 +18,20 @@ type bound struct {
 	time time.Duration
 }
 
-// bounds are those of an entry of a kind.
-func (r *Runtime) bounds(ctx context.Context, as udf.Kind) bound {
-	o := &r.options
+// bounds are the node's for an entry of a kind, or the function's own limit on fuel if that is lower.
+func (f *Function) bounds(ctx context.Context, as udf.Kind) bound {
+	o := &f.runtime.options
+	b := bound{o.Fuel, o.CallTimeout}
 	switch {
 	case udf.IsOptimistic(ctx):
-		return bound{o.OptimisticFuel, o.OptimisticTimeout}
+		b = bound{o.OptimisticFuel, o.OptimisticTimeout}
 	case as == udf.KindReadWrite:
-		return bound{o.WriteFuel, o.WriteTimeout}
+		b = bound{o.WriteFuel, o.WriteTimeout}
 	}
-	return bound{o.Fuel, o.CallTimeout}
+	if own := f.entry.Limits.Fuel; own > 0 && own < uint64(b.fuel) {
+		b.fuel = int64(own)
+	}
+	return b
 }
 
 // tank is the fuel of an instance: the globals that package meter added to its module.

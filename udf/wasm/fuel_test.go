@@ -180,3 +180,28 @@ func TestCallerLeaves(t *testing.T) {
 		require.NoError(t, read(ctx, func() {}))
 	}
 }
+
+// TestPrices: what the host does is paid for, besides the instructions that ask for it.
+func TestPrices(t *testing.T) {
+	r := newRuntime(t, Options{})
+	for name, c := range map[string]struct {
+		body         []byte
+		importName   string
+		params       string
+		results      string
+		instructions int
+		price        uint64
+	}{
+		"timestamp": {slices.Concat(callFirst, drop), "timestamp", "", "l", 2, hostFuel},
+		"random":    {slices.Concat(i32Const(0), i32Const(1000), callFirst), "random", "ii", "", 3, hostFuel + 1000*randomFuel},
+		"key":       {slices.Concat(i32Const(0), i32Const(1000), callFirst, drop), "key", "ii", "l", 4, hostFuel},
+		"put": {slices.Concat(i32Const(0), i32Const(80), i32Const(0), i32Const(800), i64Const(0), callFirst, drop),
+			"put", "iiiil", "i", 7, hostFuel + 880/bytesPerFuel},
+	} {
+		g := calling(append(c.body, i64Const(0)...), guestImport{"locus", c.importName, c.params, c.results}).describe("locus 1\nfunction f read-write raw\n")
+		f := compile(t, r, "f", g.bytes())
+		out, err := f.CallWrite(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, nil)
+		require.NoError(t, err, name)
+		require.Equal(t, uint64(c.instructions)+1+c.price, out.Fuel, name)
+	}
+}
