@@ -24,6 +24,9 @@ var languages = []string{"go", "c", "rust"}
 func inEveryLanguage(t *testing.T, name string, test func(t *testing.T, f *Function)) {
 	for _, language := range languages {
 		t.Run(language, func(t *testing.T) {
+			if language == "go" && testing.Short() {
+				t.Skip("compiling a guest in Go takes long under the race detector; without -short it is run")
+			}
 			test(t, example(t, name, moduleFile(t, guests+language+"/"+name+".wasm")))
 		})
 	}
