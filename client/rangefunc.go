@@ -65,7 +65,7 @@ func KeyOrder() RunOption { return keyOrder{} }
 // node when its gateway fails. Without a deadline of ctx it takes as long as it takes.
 //
 // Errors are *SpanUnavailableError, *TimestampUnavailableError, *FunctionError, *FunctionNotFoundError,
-// *FuelError, *ResultError and ctx's.
+// *FuelError, *PermissionError, *ResultError and ctx's.
 func (f RangeFunc[In, Out]) Run(ctx context.Context, span Span, in In, opts ...RunOption) (Out, error) {
 	r, err := f.Do(ctx, span, in, opts...)
 	return r.Value, err
