@@ -109,7 +109,7 @@ type Result[Out any] struct {
 
 // Call runs the function on the target and returns its result. On a key or a group it is atomic and takes
 // effect exactly once, like a write; its errors are a write's, and *FunctionError, *FunctionNotFoundError,
-// *FuelError, and *ResultError.
+// *FuelError, *PermissionError, and *ResultError.
 func (f Func[In, Out]) Call(ctx context.Context, t Target, in In, opts ...CallOption) (Out, error) {
 	r, err := f.Do(ctx, t, in, opts...)
 	return r.Value, err
