@@ -89,7 +89,7 @@ func (b *batch) command(c *command) {
 		return
 	case err != nil:
 		resp = &locuspb.Response{Error: api.ToProto(err)}
-		if sess.GetRetry() {
+		if sess.GetRetry() && !repeats(err) {
 			b.remember(sess, resultRefused, mustMarshal(resp.Error))
 		}
 	default:
@@ -103,6 +103,10 @@ func (b *batch) command(c *command) {
 	}
 	b.settle(c, resp)
 }
+
+// repeats says that an error is no outcome: whoever gets it sends the command again, and would get it for ever if it were
+// remembered.
+func repeats(err error) bool { return api.CodeOf(err) == api.CodeRetry }
 
 // routed refuses a command that was queued for other bounds, or that another range holds the first key of.
 func (b *batch) routed(req *locuspb.Request) error {

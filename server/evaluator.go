@@ -29,13 +29,17 @@ type evaluator struct {
 
 var _ raftstore.Evaluator = (*evaluator)(nil)
 
-// Evaluate runs one call. The dispatcher has resolved and compiled the function before the call was queued;
-// what is missing here was evicted meanwhile, and comes back with the retry.
+// Evaluate runs one call. The dispatcher has resolved and compiled the function before the call was queued, and pinned its
+// version: if another one has become active since, or this one was removed, the call runs all the same.
 func (e *evaluator) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
-	f, ok := e.functions.ready(call.Function, call.Version)
-	if !ok {
+	f, ok := e.functions.pinned(call.Function, call.Version)
+	switch {
+	case !ok && call.Version == 0:
 		return nil, &api.FunctionNotFoundError{Name: call.Function, Version: call.Version, Node: e.node}
+	case !ok: // the dispatcher's hold is there to prevent it
+		return nil, &api.RetryError{Reason: "function " + call.Function + " is not in memory any more"}
 	}
+	defer f.release()
 	id, _ := keys.KeyspaceOf(call.Key)
 	l, ok := e.cmap.Layout(id)
 	if !ok {

@@ -82,10 +82,12 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	if err != nil {
 		return nil, err
 	}
-	f, err := r.functions.resolve(ctx, req.Function, req.Version)
+	// The gateway has resolved the version, and all ranges run that one: 0 is the native function, never whichever is active here.
+	f, err := r.functions.resolvePinned(ctx, req.Function, req.Version)
 	if err != nil {
 		return nil, err
 	}
+	defer f.release()
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
