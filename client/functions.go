@@ -37,7 +37,9 @@ type FunctionNode struct {
 }
 
 // RegisterOption changes what RegisterFunction does.
-type RegisterOption interface{ applyRegister(*locuspb.RegisterFunctionRequest) }
+type RegisterOption interface {
+	applyRegister(*locuspb.RegisterFunctionRequest)
+}
 
 type inactive struct{}
 

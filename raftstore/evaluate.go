@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -56,6 +58,11 @@ func (b *batch) command(c *command) {
 		return
 	}
 	sess := c.req.Session
+	if c.req.GetCall().GetDryRun() {
+		// It has the session's number for its call's id alone, and leaves nothing under it: the same number may be that of the
+		// real call, before or after.
+		sess = nil
+	}
 	if sess != nil {
 		prior, err := b.q.sessions.check(sess, b.entry.TS, b.q.r.store.clock.MaxOffset(), b.q.r.store.opts.MaxSessionBytes)
 		if err != nil {
@@ -375,9 +382,32 @@ func (b *batch) call(c *command, call *locuspb.CallRequest) (*locuspb.Response, 
 	}
 	resp := &locuspb.Response{Result: &locuspb.Response_Call{Call: result}}
 	if call.DryRun {
+		var planned []optimisticWrite
+		for _, w := range tx.writes {
+			ttl := int64(0)
+			if w.Expires != 0 {
+				ttl = w.Expires.Sub(b.entry.TS).Milliseconds()
+			}
+			planned = append(planned, optimisticWrite{dataWrite: w, ttlMillis: ttl})
+		}
+		result.Writes = dryWrites(planned)
 		return resp, nil, nil
 	}
 	return resp, tx.writes, nil
+}
+
+// dryWrites is what a dry run tells of its writes: the last one to each key, by key. They are bounded as those of the real call
+// are (Options.MaxCommandBytes).
+func dryWrites(planned []optimisticWrite) []*locuspb.Mutation {
+	last := make(map[string]*locuspb.Mutation, len(planned))
+	for _, w := range planned {
+		last[string(w.Key)] = &locuspb.Mutation{Key: w.Key, Value: w.Value, Delete: w.Delete, TtlMs: w.ttlMillis}
+	}
+	out := make([]*locuspb.Mutation, 0, len(last))
+	for _, key := range slices.Sorted(maps.Keys(last)) {
+		out = append(out, last[key])
+	}
+	return out
 }
 
 // checkedTx is what the two kinds of Tx share: what a call may touch and write.

@@ -50,7 +50,8 @@ type functions struct {
 	fetch func(ctx context.Context, hash string) ([]byte, error)
 	trust trust
 
-	loads singleflight.Group
+	loads   singleflight.Group // by name and hash
+	fetches singleflight.Group // by hash: names share modules, and a file has one writer
 
 	mu struct {
 		sync.Mutex
@@ -296,6 +297,21 @@ func (f *functions) module(ctx context.Context, hash string) ([]byte, error) {
 	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("%q is not the hash of a module", hash)}
 	}
+	fetched := f.fetches.DoChan(hash, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+		defer cancel()
+		return f.fetchModule(ctx, hash)
+	})
+	select {
+	case r := <-fetched:
+		module, _ := r.Val.([]byte)
+		return module, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (f *functions) fetchModule(ctx context.Context, hash string) ([]byte, error) {
 	name := filepath.Join(f.dir, hash+moduleSuffix)
 	module, err := vfs.ReadFile(f.fs, name)
 	if err == nil && hashOf(module) == hash {
