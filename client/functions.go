@@ -177,3 +177,66 @@ func functionInfo(f *locuspb.FunctionInfo) FunctionInfo {
 	}
 	return i
 }
+
+// FunctionStats is what a version of a function has done since the nodes were started.
+type FunctionStats struct {
+	Name    string // "(other)": those that a node could not tell apart, because it has run more than 200 versions
+	Version uint32 // 0: native
+	// Range is set with ByRange; 0: on no range (pure calls, merging), or on ranges that a node could not tell apart, more than 1,024.
+	Range RangeID
+	Calls uint64 // that ran, each run of a call in optimistic mode; of range functions, runs
+	Parts uint64 // of range functions: parts of runs, each on one range
+	// Errors of calls and runs, and with ByRange of parts, by kind: function (the function's own), trap, fuel, limit, permission, group, argument, deadline, other. What is refused before a
+	// function runs is not among them.
+	Errors                       map[string]uint64
+	Fuel                         uint64
+	Time                         time.Duration // that it ran, with its reads
+	RecordsRead, BytesRead       uint64
+	RecordsWritten, BytesWritten uint64 // puts and deletes of calls that succeeded
+}
+
+// FunctionReport is what the functions of the cluster have done.
+type FunctionReport struct {
+	Functions []FunctionStats // by name, version and range
+	Silent    []StoreID       // nodes that did not answer: what they have done is missing
+}
+
+// StatsOption changes what FunctionStats tells.
+type StatsOption interface {
+	applyStats(*locuspb.FunctionStatsRequest)
+}
+
+type byRange struct{}
+
+func (byRange) applyStats(r *locuspb.FunctionStatsRequest) { r.ByRange = true }
+
+// ByRange has FunctionStats tell the ranges apart.
+func ByRange() StatsOption { return byRange{} }
+
+// FunctionStats adds up what a function, or with an empty name every function, has done on all nodes. Each node counts since it was
+// started.
+func (db *DB) FunctionStats(ctx context.Context, name string, opts ...StatsOption) (FunctionReport, error) {
+	ctx, cancel := db.limited(ctx)
+	defer cancel()
+	req := &locuspb.FunctionStatsRequest{Name: name}
+	for _, o := range opts {
+		if o != nil {
+			o.applyStats(req)
+		}
+	}
+	m, err := call(ctx, db, false, func(ctx context.Context, c locuspb.LocusClient) (*locuspb.FunctionStatsResponse, error) {
+		return c.FunctionStats(ctx, req)
+	})
+	if err != nil {
+		return FunctionReport{}, public(err, nil)
+	}
+	r := FunctionReport{Silent: storeIDs(m.Silent)}
+	for _, f := range m.Functions {
+		r.Functions = append(r.Functions, FunctionStats{
+			Name: f.GetName(), Version: f.GetVersion(), Range: RangeID(f.GetRangeId()), Calls: f.GetCalls(), Parts: f.GetParts(), Errors: f.GetErrors(),
+			Fuel: f.GetFuel(), Time: time.Duration(f.GetNanoseconds()), RecordsRead: f.GetRecordsRead(), BytesRead: f.GetBytesRead(),
+			RecordsWritten: f.GetRecordsWritten(), BytesWritten: f.GetBytesWritten(),
+		})
+	}
+	return r, nil
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/topology"
 )
@@ -454,6 +455,9 @@ func (t *checkedTx) CallID() [24]byte {
 	}
 	return id
 }
+
+// Range is the range that evaluates the call.
+func (t *checkedTx) Range() ids.RangeID { return t.r.id }
 
 // evalTx is the Tx of a call on the sequencer.
 type evalTx struct {

@@ -54,6 +54,7 @@ func (n *Node) assemble(context.Context) error {
 		fetch: func(ctx context.Context, hash string) ([]byte, error) { return n.catalog.module(ctx, hash) },
 		trust: trust{clock: boottime.Now, refresh: func() { n.reporter.refresh() }},
 	}
+	n.functions.accounts = newAccounts(n.functions.known)
 	n.tidier = &tidier{functions: n.functions, compiled: n.dir.file(compiledDir), limit: maxCompiledBytes}
 	return nil
 }

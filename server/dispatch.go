@@ -309,7 +309,9 @@ func (d *dispatcher) callPure(ctx context.Context, req *locuspb.Request, call *l
 		finish(failed(ctx.Err()))
 		return
 	}
+	began := time.Now()
 	out, err := f.runnable.CallPure(ctx, udf.Codec(call.Codec), call.Argument)
+	d.functions.accounts.add(functionVersion{call.Function, f.version}, &usage{fuel: out.Fuel, time: time.Since(began), err: err})
 	if err != nil {
 		finish(failed(err))
 		return

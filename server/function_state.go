@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +21,7 @@ func (s *nodeService) FunctionState(_ context.Context, req *locuspb.FunctionStat
 }
 
 func (n *Node) functionState(req *locuspb.FunctionStateRequest) *locuspb.FunctionStateResponse {
-	resp := &locuspb.FunctionStateResponse{}
+	resp := &locuspb.FunctionStateResponse{Stats: n.functions.accounts.stats(req.Name, req.ByRange)}
 	if req.Name != "" {
 		_, native := n.functions.native.Lookup(req.Name)
 		resp.Ready = &locuspb.FunctionOnNode{
@@ -80,4 +82,50 @@ func (s *locusService) DescribeFunction(ctx context.Context, req *locuspb.Descri
 		resp.Nodes = append(resp.Nodes, ready)
 	}
 	return resp, nil
+}
+
+// FunctionStats adds up what all nodes have in their accounts.
+func (s *locusService) FunctionStats(ctx context.Context, req *locuspb.FunctionStatsRequest) (*locuspb.FunctionStatsResponse, error) {
+	resp := &locuspb.FunctionStatsResponse{}
+	type key struct {
+		name    string
+		version uint32
+		of      uint64
+	}
+	sums := make(map[key]*locuspb.FunctionStats)
+	for _, n := range s.n.functionStates(ctx, &locuspb.FunctionStateRequest{Name: req.Name, ByRange: req.ByRange}) {
+		if n.state == nil {
+			resp.Silent = append(resp.Silent, uint64(n.store))
+		}
+		for _, f := range n.state.GetStats() {
+			k := key{f.Name, f.Version, f.RangeId}
+			if sums[k] == nil {
+				sums[k] = f
+				resp.Functions = append(resp.Functions, f)
+			} else {
+				addStats(sums[k], f)
+			}
+		}
+	}
+	slices.SortFunc(resp.Functions, func(a, b *locuspb.FunctionStats) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.RangeId, b.RangeId))
+	})
+	return resp, nil
+}
+
+func addStats(to, f *locuspb.FunctionStats) {
+	to.Calls += f.Calls
+	to.Parts += f.Parts
+	to.Fuel += f.Fuel
+	to.Nanoseconds += f.Nanoseconds
+	to.RecordsRead += f.RecordsRead
+	to.BytesRead += f.BytesRead
+	to.RecordsWritten += f.RecordsWritten
+	to.BytesWritten += f.BytesWritten
+	for kind, n := range f.Errors {
+		if to.Errors == nil {
+			to.Errors = make(map[string]uint64)
+		}
+		to.Errors[kind] += n
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
@@ -49,6 +50,8 @@ type functions struct {
 	list  func(ctx context.Context) ([]*locuspb.FunctionInfo, error)
 	fetch func(ctx context.Context, hash string) ([]byte, error)
 	trust trust
+	// accounts add up what the functions do here.
+	accounts *accounts
 
 	loads   singleflight.Group // by name and hash
 	fetches singleflight.Group // by hash: names share modules, and a file has one writer
@@ -280,6 +283,16 @@ func (f *functions) evicted(_ string, c *compiled) {
 	f.closeUnused(c)
 }
 
+// known says whether a version is native, or registered as far as this node has heard.
+func (f *functions) known(v functionVersion) bool {
+	if v.version == 0 {
+		_, ok := f.native.Lookup(v.name)
+		return ok
+	}
+	_, ok := choose(f.cmap.FunctionVersions(v.name), v.name, v.version)
+	return ok
+}
+
 // compiledVersions are the versions of a list that run here without being compiled first.
 func (f *functions) compiledVersions(list []*locuspb.FunctionInfo) (out []uint32) {
 	f.mu.Lock()
@@ -369,9 +382,12 @@ type reducer struct {
 	f     function
 	codec udf.Codec
 	arg   []byte
+
+	accounts *accounts
+	used     usage // by the run here; its parts are entered where they run
 }
 
-// reducer finds the function for a run, and refuses one that can't be run with the request. Release it.
+// reducer finds the function for a run, and refuses one that can't be run with the request. End it.
 func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*reducer, error) {
 	fn, err := f.resolve(ctx, req.Function, req.Version)
 	if err != nil {
@@ -385,19 +401,28 @@ func (f *functions) reducer(ctx context.Context, req *locuspb.RunRequest) (*redu
 		fn.release()
 		return nil, err
 	}
-	return &reducer{f: fn, codec: udf.Codec(req.Codec), arg: req.Argument}, nil
+	return &reducer{f: fn, codec: udf.Codec(req.Codec), arg: req.Argument, accounts: f.accounts}, nil
 }
 
-func (r *reducer) release() { r.f.release() }
+// end enters the run in the accounts and releases the function.
+func (r *reducer) end(name string, err error) {
+	r.used.err = err
+	r.accounts.add(functionVersion{name, r.f.version}, &r.used)
+	r.f.release()
+}
 
 func (r *reducer) Version() uint32 { return r.f.version }
 
 func (r *reducer) Merge(ctx context.Context, accs [][]byte) ([]byte, uint64, error) {
+	began := time.Now()
 	out, err := r.f.runnable.Merge(ctx, r.codec, r.arg, accs)
+	r.used.fuel, r.used.time = r.used.fuel+out.Fuel, r.used.time+time.Since(began)
 	return out.Result, out.Fuel, err
 }
 
 func (r *reducer) Result(ctx context.Context, accs [][]byte) ([]byte, uint64, error) {
+	began := time.Now()
 	out, err := r.f.runnable.Result(ctx, r.codec, r.arg, accs)
+	r.used.fuel, r.used.time = r.used.fuel+out.Fuel, r.used.time+time.Since(began)
 	return out.Result, out.Fuel, err
 }

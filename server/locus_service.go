@@ -36,8 +36,8 @@ func (s *locusService) Run(req *locuspb.RunRequest, stream grpc.ServerStreamingS
 		r, err = s.n.functions.reducer(ctx, req)
 	}
 	if err == nil {
-		defer r.release()
 		err = s.n.gateway.Run(ctx, req, r, stream.Send)
+		r.end(req.Function, err)
 	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()

@@ -100,23 +100,34 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	}
 	defer view.Close()
 	resp := &locuspb.RunRangeResponse{Version: f.version}
-	if req.PageBytes > 0 {
-		return resp, mapPage(ctx, f.runnable, view, span, l, req, resp)
-	}
-	acc, err := f.runnable.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
+	began := time.Now()
+	err = fold(ctx, f.runnable, view, span, l, req, resp)
+	r.functions.accounts.add(functionVersion{req.Function, f.version}, &usage{
+		rangeID: ids.RangeID(req.RangeId), part: true, err: err, fuel: resp.Fuel, time: time.Since(began),
+		recordsRead: resp.Records, bytesRead: resp.Bytes,
+	})
 	if err != nil {
 		return nil, err
+	}
+	return resp, nil
+}
+
+// fold runs the function over a view of a range; what it took is in resp also if it fails.
+func fold(ctx context.Context, f udf.Runnable, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
+	if req.PageBytes > 0 {
+		return mapPage(ctx, f, view, span, l, req, resp)
+	}
+	acc, err := f.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
+	if err != nil {
+		return err
 	}
 	defer acc.Close()
 	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) { return true, acc.Add(ctx, batch) })
-	if err != nil {
-		return nil, err
-	}
-	if resp.Accumulator, err = acc.Encode(ctx); err != nil {
-		return nil, err
+	if err == nil {
+		resp.Accumulator, err = acc.Encode(ctx)
 	}
 	resp.Fuel = acc.Fuel()
-	return resp, nil
+	return err
 }
 
 // pageTime ends a page whose function emits little, so that progress is told, others get the slot, and what a

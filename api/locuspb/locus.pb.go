@@ -3977,7 +3977,7 @@ type FunctionStats struct {
 	RangeId        uint64                 `protobuf:"varint,3,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`                                                          // by_range; 0: on no range, or on ranges that were too many to tell apart
 	Calls          uint64                 `protobuf:"varint,4,opt,name=calls,proto3" json:"calls,omitempty"`                                                                             // that ran; of range functions, runs
 	Parts          uint64                 `protobuf:"varint,5,opt,name=parts,proto3" json:"parts,omitempty"`                                                                             // of range functions: pieces of ranges
-	Errors         map[string]uint64      `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by kind
+	Errors         map[string]uint64      `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by kind: of calls and runs, and by_range of parts
 	Fuel           uint64                 `protobuf:"varint,7,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Nanoseconds    uint64                 `protobuf:"varint,8,opt,name=nanoseconds,proto3" json:"nanoseconds,omitempty"` // that it ran
 	RecordsRead    uint64                 `protobuf:"varint,9,opt,name=records_read,json=recordsRead,proto3" json:"records_read,omitempty"`

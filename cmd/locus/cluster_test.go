@@ -214,9 +214,29 @@ func TestFunctionVersions(t *testing.T) {
 node s1: version 1, 2, 3 compiled
 `, a.out)
 
+	do("fn stats sum").is(t, "name  version  calls  parts  errors  fuel  time  records read  bytes read  records written  bytes written\n")
 	do("put k {\"delay\":2}").is(t, "")
 	cli(t, env, "fn", "run", "sum@3", `"delay"`).is(t, `{"count":1,"sum":2}`+"\n")
 	cli(t, env, "fn", "run", "sum@3", `"delay"`, "--version", "2").fails(t, `"sum@3" and --version 2 name two versions`)
+	cli(t, env, "fn", "run", "sum@3", `7`).fails(t, "sum")
+	require.Regexp(t, `(?m)^sum +3 +2 +2 +1 function +[\d,]+ +\S+ \S+ +1 +28 B +0 +0 B$`, do("fn stats sum").out)
+	require.Regexp(t, `(?m)^sum +3 +\d+ +0 +2 +1 function +[\d,]+ +\S+ \S+ +1 +28 B +0 +0 B$`, do("fn stats sum --by-range").out)
+	var stats struct {
+		Functions []struct {
+			Name         string
+			Version      uint32
+			Calls        uint64
+			Records_Read uint64
+			Errors       map[string]uint64
+		}
+		Silent_Stores []uint64
+	}
+	require.NoError(t, json.Unmarshal([]byte(do("fn stats -o json").out), &stats))
+	require.Len(t, stats.Functions, 1)
+	require.EqualValues(t, 2, stats.Functions[0].Calls)
+	require.EqualValues(t, 1, stats.Functions[0].Records_Read)
+	require.NotNil(t, stats.Silent_Stores)
+	do("fn stats a b").fails(t, "takes at most one name, not 2")
 	do("fn run sum@4 1").fails(t, `function "sum" version 4 not found`)
 	do("fn run sum@x 1").fails(t, `"x" is no version of a function`)
 	do("fn activate sum 3").is(t, "version 3 of sum is active instead of 2\n")

@@ -22,7 +22,7 @@ func (s *shell) functionCommand() *cobra.Command {
 	return noun("fn", "Register, list, call and run functions",
 		"  locus fn call square 5\n  locus fn run flights-delays -k flights",
 		s.functionRegister(), s.functionList(), s.functionDescribe(), s.functionActivate(), s.functionRollback(), s.functionRemove(),
-		s.functionCall(), s.functionRun())
+		s.functionCall(), s.functionRun(), s.functionStats())
 }
 
 // functionFlags say which version runs, and how its argument and result are written.
