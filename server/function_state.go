@@ -38,7 +38,7 @@ type nodeState struct {
 	state *locuspb.FunctionStateResponse
 }
 
-// functionStates asks all nodes, in the order of their stores. Those that are gone for good are not asked.
+// functionStates asks all nodes, in the order of their stores.
 func (n *Node) functionStates(ctx context.Context, req *locuspb.FunctionStateRequest) []nodeState {
 	ctx, cancel := context.WithTimeout(ctx, stateTime)
 	defer cancel()
