@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,9 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/locuskv/locus/api"
@@ -56,9 +57,12 @@ type functions struct {
 	loads   singleflight.Group // by name and hash
 	fetches singleflight.Group // by hash: names share modules, and a file has one writer
 
+	limit int           // of compiled modules; 0: maxCompiled
+	uses  atomic.Uint64 // counts: what was used last has the highest number
+
 	mu struct {
-		sync.Mutex
-		compiled *simplelru.LRU[string, *compiled] // by name and hash
+		sync.RWMutex
+		compiled map[string]*compiled // by name and hash
 		// versions are those that have been resolved. One that is in use stays, so that whoever was admitted with it finds it.
 		versions map[functionVersion]*compiled
 	}
@@ -74,8 +78,10 @@ type functionVersion struct {
 type compiled struct {
 	runnable udf.Runnable
 	key      string
-	users    int // guarded by functions.mu, like evicted
-	evicted  bool
+	users    atomic.Int64 // rises under functions.mu only
+	used     atomic.Uint64
+	evicted  atomic.Bool // set under functions.mu
+	closed   bool        // guarded by functions.mu
 }
 
 // function is one that this node can run, resolved. Release it.
@@ -88,20 +94,20 @@ type function struct {
 
 // release says that the function is not run any more.
 func (f function) release() {
-	if f.compiled == nil {
+	if f.compiled == nil || f.compiled.users.Add(-1) > 0 || !f.compiled.evicted.Load() {
 		return
 	}
 	f.owner.mu.Lock()
 	defer f.owner.mu.Unlock()
-	f.compiled.users--
 	f.owner.closeUnused(f.compiled)
 }
 
 // closeUnused gives back a module that was evicted and that nobody uses any more. REQUIRES: mu.
 func (f *functions) closeUnused(c *compiled) {
-	if !c.evicted || c.users > 0 {
+	if !c.evicted.Load() || c.users.Load() > 0 || c.closed {
 		return
 	}
+	c.closed = true
 	for v, x := range f.mu.versions {
 		if x == c {
 			delete(f.mu.versions, v)
@@ -134,8 +140,8 @@ func (f *functions) pinned(name string, version uint32) (function, bool) {
 		r, ok := f.native.Lookup(name)
 		return function{runnable: r}, ok
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	c, ok := f.mu.versions[functionVersion{name, version}]
 	if !ok {
 		return function{}, false
@@ -154,10 +160,10 @@ func (f *functions) resolvePinned(ctx context.Context, name string, version uint
 	return f.resolve(ctx, name, version)
 }
 
-// use counts a user in. REQUIRES: mu.
+// use counts a user in. REQUIRES: mu, for reading at least.
 func (f *functions) use(c *compiled, version uint32) function {
-	f.mu.compiled.Get(c.key) // it is the one used last
-	c.users++
+	c.used.Store(f.uses.Add(1))
+	c.users.Add(1)
 	return function{runnable: c.runnable, version: version, owner: f, compiled: c}
 }
 
@@ -207,18 +213,23 @@ func cacheKey(info *locuspb.FunctionInfo) string { return info.Name + "\x00" + i
 
 // cached is a version that is compiled.
 func (f *functions) cached(info *locuspb.FunctionInfo) (function, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.mu.compiled == nil {
-		return function{}, false
+	v := functionVersion{info.Name, info.Version}
+	f.mu.RLock()
+	c, ok := f.mu.compiled[cacheKey(info)]
+	if ok && (v.version == 0 || f.mu.versions[v] == c) { // 0: it is about to be registered
+		defer f.mu.RUnlock()
+		return f.use(c, info.Version), true
 	}
-	c, ok := f.mu.compiled.Peek(cacheKey(info))
+	f.mu.RUnlock()
 	if !ok {
 		return function{}, false
 	}
-	if info.Version != 0 { // 0: it is about to be registered
-		f.mu.versions[functionVersion{info.Name, info.Version}] = c
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c, ok = f.mu.compiled[cacheKey(info)]; !ok {
+		return function{}, false
 	}
+	f.mu.versions[v] = c
 	return f.use(c, info.Version), true
 }
 
@@ -265,22 +276,32 @@ func (f *functions) keep(info *locuspb.FunctionInfo, r udf.Runnable) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.mu.compiled == nil {
-		f.mu.versions = map[functionVersion]*compiled{}
-		f.mu.compiled, _ = simplelru.NewLRU(maxCompiled, f.evicted) // fails for a size below 1 only
+		f.mu.compiled, f.mu.versions = map[string]*compiled{}, map[functionVersion]*compiled{}
 	}
 	c := &compiled{runnable: r, key: cacheKey(info)}
-	if _, twice := f.mu.compiled.Peek(c.key); twice { // two registrations of one module at a time
-		c.evicted = true
+	c.used.Store(f.uses.Add(1))
+	if f.mu.compiled[c.key] != nil { // two registrations of one module at a time
+		c.evicted.Store(true)
 		f.closeUnused(c)
 		return
 	}
-	f.mu.compiled.Add(c.key, c)
+	f.mu.compiled[c.key] = c
+	f.evict(cmp.Or(f.limit, maxCompiled))
 }
 
-// evicted takes leave of a module. REQUIRES: mu.
-func (f *functions) evicted(_ string, c *compiled) {
-	c.evicted = true
-	f.closeUnused(c)
+// evict forgets modules until there are no more than limit. REQUIRES: mu.
+func (f *functions) evict(limit int) {
+	for len(f.mu.compiled) > limit {
+		var oldest *compiled
+		for _, c := range f.mu.compiled {
+			if oldest == nil || c.used.Load() < oldest.used.Load() {
+				oldest = c
+			}
+		}
+		delete(f.mu.compiled, oldest.key)
+		oldest.evicted.Store(true)
+		f.closeUnused(oldest)
+	}
 }
 
 // known says whether a version is native, or registered as far as this node has heard.
@@ -295,10 +316,10 @@ func (f *functions) known(v functionVersion) bool {
 
 // compiledVersions are the versions of a list that run here without being compiled first.
 func (f *functions) compiledVersions(list []*locuspb.FunctionInfo) (out []uint32) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	for _, i := range list {
-		if f.mu.compiled != nil && f.mu.compiled.Contains(cacheKey(i)) {
+		if f.mu.compiled[cacheKey(i)] != nil {
 			out = append(out, i.Version)
 		}
 	}

@@ -33,7 +33,7 @@ func TestHeldUntilTheAnswer(t *testing.T) {
 		turns++
 		d.cmap.Apply(&locuspb.HeartbeatResponse{MapVersion: 3})
 		d.functions.mu.Lock()
-		d.functions.mu.compiled.Purge()
+		d.functions.evict(0)
 		d.functions.mu.Unlock()
 		require.False(t, r.closed, "it is needed still")
 		call, err := e.Evaluate(req.GetCall(), &memTx{data: map[string]string{}})

@@ -350,6 +350,45 @@ func TestNodeThatMissedIt(t *testing.T) {
 	require.Equal(t, "2", r.Value)
 }
 
+// TestActivationOutlivesTheDriver: the driver's node dies after a version was activated. The others go on with it, the next driver
+// knows it, and the next change reaches all who are left.
+func TestActivationOutlivesTheDriver(t *testing.T) {
+	c, db := threeNodes(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	registerVersions(t, db, 3, "vcall")
+	_, err := db.ActivateFunction(ctx, "vcall", 1)
+	require.NoError(t, err)
+	var driver *Node
+	eventually(t, "a driver", func() bool {
+		for _, n := range c.nodes() {
+			if _, err := n.office.driver(); err == nil {
+				driver = n
+			}
+		}
+		return driver != nil
+	})
+	c.set(driver.o.Data, nil)
+	crash(t, driver)
+	all := func(want string) {
+		t.Helper()
+		for _, n := range c.nodes() {
+			got, err := vcall.Call(ctx, on(t, n), "")
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		}
+	}
+	all("1")
+	now, before, err := on(t, c.nodes()[0]).RollbackFunction(ctx, "vcall")
+	require.NoError(t, err)
+	require.Equal(t, []uint32{3, 1}, []uint32{now.Version, before})
+	all("3")
+	info, err := on(t, c.nodes()[1]).RegisterFunction(ctx, "vcall", versionGuest('4'))
+	require.NoError(t, err)
+	require.Equal(t, uint32(4), info.Version)
+	all("4")
+}
+
 // TestCutOffNodeAsksFirst: a node that has not heard from the driver for long serves no call without a version, and goes on with
 // those that name one.
 func TestCutOffNodeAsksFirst(t *testing.T) {
@@ -432,7 +471,8 @@ func TestEvictedUnderCalls(t *testing.T) {
 	db := openClient(t, []*Node{n})
 	registerVersions(t, db, 4, "vcall", "vread")
 	n.functions.mu.Lock()
-	n.functions.mu.compiled.Resize(1)
+	n.functions.limit = 1
+	n.functions.evict(1)
 	n.functions.mu.Unlock()
 	key := db.Keyspace("default").Key([]byte("k"))
 	var wg sync.WaitGroup
@@ -451,7 +491,7 @@ func TestEvictedUnderCalls(t *testing.T) {
 	wg.Wait()
 	n.functions.mu.Lock()
 	defer n.functions.mu.Unlock()
-	require.Equal(t, 1, n.functions.mu.compiled.Len())
+	require.Len(t, n.functions.mu.compiled, 1)
 	require.LessOrEqual(t, len(n.functions.mu.versions), 1)
 }
 
