@@ -76,6 +76,8 @@ type Tx interface {
 	Timestamp() hlc.Timestamp
 	// CallID identifies the command for ever: session and number.
 	CallID() [24]byte
+	// Range is where the call runs.
+	Range() ids.RangeID
 }
 
 // View is a range at one timestamp, for range functions and read-only calls. Close it.
