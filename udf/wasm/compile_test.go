@@ -71,7 +71,7 @@ func TestCompileRefuses(t *testing.T) {
 		"billions of data segments": {append(append([]byte{}, preamble...), 11, 5, 0xff, 0xff, 0xff, 0xff, 0x0f),
 			"its section with id 11: it has 4294967295 items, more than the limit of 1048576"},
 		"unknown instruction": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = []byte{0xfe, 0} }).bytes(),
-			"function 3: it has the instruction 0xfe, which is not known here"},
+			"function 3: it has the instruction 0xfe, of the feature threads, which is not known here"},
 		"own fuel": {plainGuest().change("locus_call", func(f *guestFunc) { f.name = "locus_meter_left" }).bytes(),
 			`it exports "locus_meter_left"; names that begin with locus_meter_ are reserved`},
 		"global of the meter": {plainGuest().change("locus_call", func(f *guestFunc) { f.body = append([]byte{0x23, 0, 0x1a}, i64Const(0)...) }).bytes(),
