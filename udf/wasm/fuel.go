@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	wasm "github.com/tetratelabs/wazero/api"
@@ -42,12 +43,14 @@ type tank struct {
 	deadline time.Time
 	// late: the deadline has passed. cancelled: the caller has gone.
 	late, cancelled bool
+	// gone is cancelled while the guest runs.
+	gone atomic.Bool
 }
 
-func newTank(m wasm.Module) (t tank) {
+// find looks for the globals of a new instance.
+func (t *tank) find(m wasm.Module) {
 	global := func(name string) wasm.MutableGlobal { return m.ExportedGlobal(name).(wasm.MutableGlobal) }
 	t.left, t.rest, t.stop = global(meter.Left), global(meter.Rest), global(meter.Stop)
-	return t
 }
 
 // fill gives the guest fuel for an entry.
@@ -79,7 +82,7 @@ func (t *tank) charge(n uint64) {
 // await ends the guest, by a panic, if its time is over or its caller has gone.
 func (t *tank) await() {
 	t.late = time.Now().After(t.deadline)
-	if t.late || t.stop.Get() != 0 {
+	if t.late || t.gone.Load() {
 		panic(exhausted{})
 	}
 }
@@ -91,6 +94,7 @@ func (t *tank) watch(ctx context.Context) (unwatch func()) {
 	}
 	ended := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
+		t.gone.Store(true)
 		// The guest may be running: it only reads the global, and this only writes it.
 		t.stop.Set(1)
 		close(ended)
@@ -99,6 +103,7 @@ func (t *tank) watch(ctx context.Context) (unwatch func()) {
 		if !cancel() {
 			<-ended
 			t.stop.Set(0)
+			t.gone.Store(false)
 			t.cancelled = true
 		}
 	}

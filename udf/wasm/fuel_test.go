@@ -172,6 +172,14 @@ func TestCallerLeaves(t *testing.T) {
 		_, err := f.CallRead(ctx, endingView{memstore.New(nil), end}, udf.Info{}, udf.CodecRaw, []byte("gk"))
 		return err
 	}
+	// A guest that reads for ever meets the end of the context at a read, and the next one does not.
+	scanning, stop := context.WithCancel(ctx)
+	forEver := calling(forever(i32Const(0), i32Const(0), i32Const(0), i32Const(0), callFirst, drop), guestImport{"locus", "get", "iiii", "l"}).
+		describe("locus 1\nfunction f read-only raw\n")
+	reading := compile(t, newRuntime(t, Options{Fuel: 1 << 60, CallTimeout: time.Hour}), "f", forEver.bytes())
+	go stop()
+	_, err := reading.CallRead(scanning, memstore.New(nil), udf.Info{}, udf.CodecRaw, nil)
+	require.Equal(t, context.Canceled, err)
 	for range 100 {
 		ending, end := context.WithCancel(ctx)
 		if err := read(ending, end); err != nil {

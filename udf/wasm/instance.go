@@ -56,7 +56,7 @@ func (f *Function) instantiate(outer context.Context) (*instance, error) {
 		return nil, fmt.Errorf("it can't be instantiated: %w", err)
 	}
 	i.renew()
-	i.tank = newTank(i.module)
+	i.find(i.module)
 	if setup := i.exports[exportSetup.name]; setup != nil {
 		i.fill(bound{initFuel, initTimeout})
 		unwatch := i.watch(outer)
