@@ -55,8 +55,24 @@ func threeNodes(t *testing.T, change ...func(*Options)) (*testCluster, *client.D
 	return c, db
 }
 
-// on is a client of one node alone, which asks no other for calls that touch no key.
+// on is a client that has been told of one node. It may learn of the others.
 func on(t *testing.T, n *Node) *client.DB { return openClient(t, []*Node{n}) }
+
+// vcallAt has one node, and no other, run vcall.
+func vcallAt(ctx context.Context, t *testing.T, n *Node, version uint32) (string, uint32, error) {
+	t.Helper()
+	stream, err := newTestClient(t, one(n)).locus(n).Batch(ctx)
+	require.NoError(t, err)
+	require.NoError(t, stream.Send(&locuspb.BatchRequest{Requests: []*locuspb.Request{{Id: 1, Op: &locuspb.Request_Call{
+		Call: &locuspb.CallRequest{Function: "vcall", Version: version, Codec: locuspb.Codec_RAW},
+	}}}}))
+	frame, err := stream.Recv()
+	if err != nil {
+		return "", 0, api.FromStatus(err)
+	}
+	resp := frame.Responses[0]
+	return string(resp.GetCall().GetResult()), resp.GetCall().GetVersion(), api.FromProto(resp.Error)
+}
 
 func TestLifeCycle(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -193,11 +209,11 @@ func TestActivateReachesEveryNode(t *testing.T) {
 			_, _, err = nodes[i%3].RollbackFunction(ctx, "vcall")
 		}
 		require.NoError(t, err)
-		for _, n := range nodes {
-			r, err := vcall.Do(ctx, n, "")
+		for _, n := range c.nodes() {
+			got, ran, err := vcallAt(ctx, t, n, 0)
 			require.NoError(t, err)
-			require.Equal(t, version, r.Version, "activation %d", i)
-			require.Equal(t, fmt.Sprint(version), r.Value)
+			require.Equal(t, version, ran, "activation %d", i)
+			require.Equal(t, fmt.Sprint(version), got)
 		}
 	}
 }
@@ -329,9 +345,9 @@ func TestNodeThatMissedIt(t *testing.T) {
 			away = n
 		}
 	}
-	r, err := vcall.Do(ctx, on(t, away), "")
+	got, _, err := vcallAt(ctx, t, away, 0)
 	require.NoError(t, err)
-	require.Equal(t, "1", r.Value)
+	require.Equal(t, "1", got)
 	c.set(away.o.Data, nil)
 	stopNode(t, away)
 
@@ -340,14 +356,14 @@ func TestNodeThatMissedIt(t *testing.T) {
 	require.NoError(t, err)
 	back := startNode(t, testOptions(t, away.o.Data, c.nodes()[0].Addr()))
 	c.set(back.o.Data, back)
-	r, err = vcall.Do(ctx, on(t, back), "")
+	got, _, err = vcallAt(ctx, t, back, 0)
 	require.NoError(t, err)
-	require.Equal(t, "2", r.Value)
+	require.Equal(t, "2", got)
 
 	late := startNode(t, testOptions(t, filepath.Join(t.TempDir(), "late"), back.Addr()))
-	r, err = vcall.Do(ctx, on(t, late), "")
+	got, _, err = vcallAt(ctx, t, late, 0)
 	require.NoError(t, err)
-	require.Equal(t, "2", r.Value)
+	require.Equal(t, "2", got)
 }
 
 // TestActivationOutlivesTheDriver: the driver's node dies after a version was activated. The others go on with it, the next driver
@@ -373,7 +389,7 @@ func TestActivationOutlivesTheDriver(t *testing.T) {
 	all := func(want string) {
 		t.Helper()
 		for _, n := range c.nodes() {
-			got, err := vcall.Call(ctx, on(t, n), "")
+			got, _, err := vcallAt(ctx, t, n, 0)
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 		}
@@ -397,8 +413,7 @@ func TestCutOffNodeAsksFirst(t *testing.T) {
 	defer cancel()
 	registerVersions(t, db, 2, "vcall")
 	n := c.nodes()[0]
-	own := on(t, n)
-	_, err := vcall.Call(ctx, own, "")
+	_, _, err := vcallAt(ctx, t, n, 0)
 	require.NoError(t, err)
 	clock := n.functions.trust.clock
 	var skipped atomic.Int64
@@ -406,13 +421,13 @@ func TestCutOffNodeAsksFirst(t *testing.T) {
 	skipped.Store(int64(time.Hour)) // nothing that it heard counts any more, nor what it will
 	short, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
-	_, err = vcall.Call(short, own, "")
+	_, _, err = vcallAt(short, t, n, 0)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	got, err := client.NewFunc[string, string]("vcall", client.Raw, client.Version(1)).Call(ctx, own, "")
+	got, _, err := vcallAt(ctx, t, n, 1)
 	require.NoError(t, err)
 	require.Equal(t, "1", got)
 	skipped.Store(0)
-	got, err = vcall.Call(ctx, own, "")
+	got, _, err = vcallAt(ctx, t, n, 0)
 	require.NoError(t, err)
 	require.Equal(t, "2", got)
 }
