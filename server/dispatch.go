@@ -103,7 +103,7 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 // read executes a get or a scan of a keyspace that lives.
 func (d *dispatcher) read(ctx context.Context, req *locuspb.Request, span keys.Span, from origin, finish func(*locuspb.Response)) {
 	id, ok := keys.KeyspaceOf(span.Start)
-	if id == systemKeyspace && from != fromNode {
+	if ok && id == systemKeyspace && from != fromNode {
 		if err := checkSecret(span); err != nil {
 			finish(failed(err))
 			return
