@@ -210,7 +210,7 @@ func TestExplain(t *testing.T) {
 	a := cli(t, env, "fn", "run", "find", `"delay"`, "--stream", "--explain")
 	require.Zero(t, a.code, a.err)
 	require.Equal(t, 20, strings.Count(a.out, "\n"), a.out)
-	require.Regexp(t, `(?s)^plan: 1 ranges at \d+\.\d+, about \d+ records and [\d,]+ fuel, by a sample of 20 records of 1 ranges\n  +range +leaseholder +records +size\n  +r\d+ +s1 +~\d+ +~\d+ k?B\n`+
+	require.Regexp(t, `(?s)^plan: 1 range at \d+\.\d+, about \d+ records and [\d,]+ fuel, by a sample of 20 records of 1 range\n  +range +leaseholder +records +size\n  +r\d+ +s1 +~\d+ +~\d+ k?B\n`+
 		`took:\n  +range +store +records .*\n +r\d+ +s1 +20 .* 1 +0\n +all +20 .* 1 +0\n$`, a.err)
 	a = cli(t, env, "fn", "run", "find", `"delay"`, "--stream", "--explain", "--prefix", "k0", "-o", "json")
 	require.Zero(t, a.code, a.err)

@@ -72,9 +72,9 @@ func (s *shell) printPlan(p client.Plan) {
 		}
 		t.Row(row...)
 	}
-	fmt.Fprintf(s.err, "plan: %d ranges at %s, %sabout %s records", len(p.Ranges), p.Timestamp, most, output.Count(p.Records()))
+	fmt.Fprintf(s.err, "plan: %s at %s, %sabout %s records", plural(len(p.Ranges), "range"), p.Timestamp, most, output.Count(p.Records()))
 	if p.Sample.Records > 0 {
-		fmt.Fprintf(s.err, " and %s fuel, by a sample of %s records of %d ranges", output.Count(p.Fuel()), output.Count(p.Sample.Records), p.Sample.Ranges)
+		fmt.Fprintf(s.err, " and %s fuel, by a sample of %s records of %s", output.Count(p.Fuel()), output.Count(p.Sample.Records), plural(int(p.Sample.Ranges), "range"))
 	}
 	fmt.Fprintln(s.err)
 	_ = t.Write(s.err, "  ")
