@@ -86,6 +86,12 @@ func (a *accumulator) add() {
 	g.rows++
 	for i := range p.arguments {
 		arg := &p.arguments[i]
+		if arg.short {
+			if x, ok := arg.integers(r); ok {
+				a.memory += g.cells[i].addInteger(arg.features, x)
+				continue
+			}
+		}
 		if v := arg.eval(r); v.kind != kindNull {
 			a.memory += g.cells[i].add(arg.features, r, v)
 		}
@@ -108,6 +114,9 @@ func (a *accumulator) find() *group {
 	case 0:
 		return a.last
 	case 1:
+		if n := len(a.lastText); p.groups[0].part == 0 && a.last != nil && len(r.key) > n && r.key[n] == p.delimiter && string(r.key[:n]) == string(a.lastText) {
+			return a.last
+		}
 		v := p.groups[0].eval(r)
 		if r.mistyped || v.kind == kindJSON {
 			v = null

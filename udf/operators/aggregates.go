@@ -19,8 +19,8 @@ const (
 	featQuantiles                      // pNN
 	featDistinct
 
-	featNumeric  = featNumbers | featSquares | featQuantiles
-	featOrdinary = featNumeric | featExtremes | featDistinct
+	featShort   = featNumbers | featQuantiles // what addInteger knows
+	featNumeric = featNumbers | featSquares | featQuantiles
 )
 
 // cell is what one group keeps of one expression.
@@ -65,6 +65,18 @@ func (c *cell) add(f features, r *record, v value) (grown int) {
 		if f&featDistinct != 0 {
 			grown += c.distinct.add(v)
 		}
+	}
+	return grown
+}
+
+// addInteger is add for an integer, where sums and quantiles alone are kept.
+func (c *cell) addInteger(f features, i int64) (grown int) {
+	c.values++
+	if f&featNumbers != 0 {
+		c.numbers.addInteger(i)
+	}
+	if f&featQuantiles != 0 {
+		grown = c.quantiles.addInteger(i)
 	}
 	return grown
 }

@@ -126,4 +126,3 @@ func BenchmarkEncode(b *testing.B) {
 		}
 	})
 }
-

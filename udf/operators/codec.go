@@ -326,7 +326,7 @@ func (b *bins) read(d *decoder) {
 			d.fail()
 			return
 		}
-		b.add(int(bin), n)
+		b.addMany(int(bin), n)
 		first = false
 	}
 }

@@ -39,9 +39,11 @@ func (e *ExpressionError) Error() string {
 
 // compiled is an expression that can be evaluated.
 type compiled struct {
-	source string
-	eval   eval
-	types  types
+	source   string
+	eval     eval
+	integers integers // nil if there is no short way
+	types    types
+	part     int // of the key, if it is that and no more; else -1
 }
 
 // compile makes closures of an expression: once per query and node.
@@ -76,7 +78,7 @@ func compile(source string, s *schema) (c compiled, err error) {
 	}
 	k := compiler{schema: s, source: source}
 	e, t := k.node(tree.Node)
-	return compiled{source: source, eval: e, types: t}, nil
+	return compiled{source: source, eval: e, integers: k.integersOf(tree.Node), types: t, part: k.keyPart(tree.Node)}, nil
 }
 
 // compiler walks one tree. It leaves by panic with an *ExpressionError, which compile catches.
@@ -251,6 +253,21 @@ func (k *compiler) identifier(n *ast.IdentifierNode) (eval, types) {
 		k.fail(n, "%s is neither a field of the layout nor a part of the key", n.Value)
 	}
 	return jsonField([]string{n.Value}), tAny
+}
+
+// integersOf is the short way to a field; nil if there is none.
+func (k *compiler) integersOf(n ast.Node) integers {
+	name, ok := n.(*ast.IdentifierNode)
+	if !ok || isNull(n) || name.Value == keyName || name.Value == valueName {
+		return nil
+	}
+	if _, part := k.parts[name.Value]; part {
+		return nil
+	}
+	if k.fixed {
+		return k.integers[name.Value]
+	}
+	return integerOf(name.Value)
 }
 
 // maxPart bounds key[n]: keys are at most 4 KiB.

@@ -25,11 +25,15 @@ func (r *record) wrong() value {
 // eval finds an expression's value in a record. It keeps no state but the record's.
 type eval func(r *record) value
 
+// integers is the short way to a value that is an integer: false where eval has to tell.
+type integers func(r *record) (int64, bool)
+
 // schema says which names there are beside JSON fields: those of key parts, and the fields of a binary layout.
 type schema struct {
 	delimiter byte
 	parts     map[string]int
 	layout    map[string]eval
+	integers  map[string]integers
 	kinds     map[string]kind
 	fixed     bool // values have a layout, and so no JSON fields
 }
@@ -76,6 +80,7 @@ func (s *schema) addLayout(layout string) error {
 		return nil
 	}
 	s.fixed, s.layout, s.kinds = true, map[string]eval{}, map[string]kind{}
+	s.integers = map[string]integers{}
 	for word := range strings.SplitSeq(layout, ",") {
 		name, rest, ok1 := strings.Cut(strings.TrimSpace(word), ":")
 		typ, at, ok2 := strings.Cut(rest, "@")
@@ -94,7 +99,7 @@ func (s *schema) addLayout(layout string) error {
 		if err != nil {
 			return fmt.Errorf("layout %q: %s: %w", layout, name, err)
 		}
-		s.layout[name], s.kinds[name] = f, k
+		s.layout[name], s.kinds[name], s.integers[name] = f, k, integerAt(typ, offset)
 	}
 	return nil
 }
@@ -145,9 +150,6 @@ func fieldOf(typ string, offset int) (eval, kind, error) {
 	if !ok || big && t.size == 1 {
 		return nil, 0, fmt.Errorf("the type %q is none of i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 (and with be behind it), bool and s1, s2, ...", typ)
 	}
-	if f := commonField(typ, offset); f != nil {
-		return f, t.kind, nil
-	}
 	return func(r *record) value {
 		if len(r.value) < offset+t.size {
 			return r.wrong()
@@ -160,36 +162,36 @@ func fieldOf(typ string, offset int) (eval, kind, error) {
 	}, t.kind, nil
 }
 
-// commonField has the types that are most used without a call in between.
-func commonField(typ string, offset int) eval {
+// integerAt reads an integer of a type that is much used; nil for others, and false where the value is too short.
+func integerAt(typ string, offset int) integers {
 	switch typ {
 	case "i16":
-		return func(r *record) value {
+		return func(r *record) (int64, bool) {
 			if len(r.value) < offset+2 {
-				return r.wrong()
+				return 0, false
 			}
-			return integer(int64(int16(binary.LittleEndian.Uint16(r.value[offset:]))))
+			return int64(int16(binary.LittleEndian.Uint16(r.value[offset:]))), true
 		}
 	case "i32":
-		return func(r *record) value {
+		return func(r *record) (int64, bool) {
 			if len(r.value) < offset+4 {
-				return r.wrong()
+				return 0, false
 			}
-			return integer(int64(int32(binary.LittleEndian.Uint32(r.value[offset:]))))
+			return int64(int32(binary.LittleEndian.Uint32(r.value[offset:]))), true
 		}
 	case "u32":
-		return func(r *record) value {
+		return func(r *record) (int64, bool) {
 			if len(r.value) < offset+4 {
-				return r.wrong()
+				return 0, false
 			}
-			return integer(int64(binary.LittleEndian.Uint32(r.value[offset:])))
+			return int64(binary.LittleEndian.Uint32(r.value[offset:])), true
 		}
 	case "i64":
-		return func(r *record) value {
+		return func(r *record) (int64, bool) {
 			if len(r.value) < offset+8 {
-				return r.wrong()
+				return 0, false
 			}
-			return integer(int64(binary.LittleEndian.Uint64(r.value[offset:])))
+			return int64(binary.LittleEndian.Uint64(r.value[offset:])), true
 		}
 	}
 	return nil

@@ -16,80 +16,115 @@ func jsonField(path []string) eval {
 		parts[i] = gjson.Escape(p)
 	}
 	dotted := strings.Join(parts, ".")
-	if len(path) > 1 || strings.ContainsFunc(path[0], func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+	quoted := quote(path[0])
+	if len(path) > 1 || quoted == nil {
 		return func(r *record) value { return lookup(r, dotted) }
 	}
-	quoted := []byte(`"` + path[0] + `":`)
 	return func(r *record) value {
-		if v, ok := direct(r.value, quoted); ok {
-			return v
+		if at := direct(r.value, quoted); at >= 0 && at < len(r.value) {
+			b := r.value[at:]
+			if b[0] == '"' {
+				b = b[1:]
+				if end := bytes.IndexByte(b, '"'); end >= 0 && bytes.IndexByte(b[:end], '\\') < 0 {
+					return textOf(b[:end])
+				}
+			} else if n, ok := decimal(b); ok {
+				return integer(n)
+			}
 		}
 		return lookup(r, dotted)
 	}
 }
 
-// direct finds a field of the outermost object by its quoted name, where that takes no look at the rest. In JSON a
-// quote that follows a comma or brace can only begin a string (within one it would end it, and no name can follow that),
-// and a string before a colon can only be a name; and what has no brace or bracket before it but the first is the
-// outermost object's. So what it finds is what gjson finds, unless the value is no JSON. It is false where it can't tell,
-// and where the text has an escape or the number more than 18 digits, a fraction or an exponent.
-func direct(json, quoted []byte) (value, bool) {
-	at := bytes.Index(json, quoted)
+// direct finds a field of the outermost object by its quoted name, where that takes no look at the rest, and is where its
+// value begins. In JSON a quote that follows a comma or brace can only begin a string (within one it would end it, and no
+// name can follow that), and a string before a colon can only be a name; and what has no brace or bracket before it but
+// the first is the outermost object's. So what it finds is what gjson finds, unless the value is no JSON. It is negative
+// where it can't tell.
+func direct(json, quoted []byte) int {
+	at := index(json, quoted)
 	if at < 1 || json[0] != '{' {
-		return null, false
+		return -1
 	}
 	before := at - 1
 	for json[before] == ' ' {
 		before--
 	}
 	if before > 0 && json[before] != ',' {
-		return null, false
+		return -1
 	}
 	if head := json[1:at]; bytes.IndexByte(head, '{') >= 0 || bytes.IndexByte(head, '[') >= 0 {
-		return null, false
+		return -1
 	}
-	return scalar(json[at+len(quoted):])
+	at += len(quoted)
+	if at < len(json) && json[at] == ' ' {
+		at++
+	}
+	return at
 }
 
-// scalar reads an integer or a text that begins b, or follows one space.
-func scalar(b []byte) (value, bool) {
-	if len(b) > 0 && b[0] == ' ' {
-		b = b[1:]
+// near is as far as bytes.Index searches by comparing at each place, which is faster than looking for quotes first.
+const near = 64
+
+// index is bytes.Index, faster for what stands near the beginning.
+func index(b, quoted []byte) int {
+	if len(b) <= near || len(quoted) > near/2 {
+		return bytes.Index(b, quoted)
 	}
-	if len(b) == 0 {
-		return null, false
+	if at := bytes.Index(b[:near], quoted); at >= 0 {
+		return at
 	}
-	if b[0] == '"' {
-		b = b[1:]
-		end := bytes.IndexByte(b, '"')
-		if end < 0 || bytes.IndexByte(b[:end], '\\') >= 0 {
-			return null, false
-		}
-		return textOf(b[:end]), true
+	rest := near - len(quoted) + 1
+	if at := bytes.Index(b[rest:], quoted); at >= 0 {
+		return rest + at
 	}
-	i, negative := 0, b[0] == '-'
+	return -1
+}
+
+// decimal reads an integer of at most 18 digits that begins b; false if it is something else.
+func decimal(b []byte) (int64, bool) {
+	i, negative := 0, len(b) > 0 && b[0] == '-'
 	if negative {
 		i = 1
 	}
-	n := int64(0)
-	begin := i
+	n, begin := int64(0), i
 	for ; i < len(b); i++ {
 		d := b[i] - '0'
 		if d > 9 {
 			break
 		}
-		if i-begin >= 18 {
-			return null, false
-		}
 		n = n*10 + int64(d)
 	}
-	if i == begin || i == len(b) || b[begin] == '0' && (i > begin+1 || negative) || b[i] != ',' && b[i] != '}' {
-		return null, false
+	if i == begin || i-begin > 18 || i == len(b) || b[begin] == '0' && (i > begin+1 || negative) || b[i] != ',' && b[i] != '}' && b[i] != ' ' {
+		return 0, false
 	}
 	if negative {
 		n = -n
 	}
-	return integer(n), true
+	return n, true
+}
+
+// quote is a name as it stands in JSON; nil if it may stand there in several ways.
+func quote(name string) []byte {
+	if strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+		return nil
+	}
+	return []byte(`"` + name + `":`)
+}
+
+// integerOf reads a field that is an integer; it is false for all else.
+func integerOf(name string) integers {
+	quoted := quote(name)
+	if quoted == nil {
+		return nil
+	}
+	return func(r *record) (int64, bool) {
+		at := direct(r.value, quoted)
+		if at < 0 {
+			return 0, false
+		}
+		return decimal(r.value[at:])
+	}
 }
 
 // lookup is the general way to a field.

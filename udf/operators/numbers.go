@@ -19,14 +19,18 @@ type numbers struct {
 
 func (n *numbers) add(v value) {
 	if v.kind == kindInt {
-		var carry uint64
-		n.ints++
-		n.lo, carry = bits.Add64(n.lo, v.bits, 0)
-		n.hi += carry + uint64(int64(v.bits)>>63)
+		n.addInteger(v.int())
 		return
 	}
 	n.floats++
 	n.addFloat(v.float())
+}
+
+func (n *numbers) addInteger(i int64) {
+	var carry uint64
+	n.ints++
+	n.lo, carry = bits.Add64(n.lo, uint64(i), 0)
+	n.hi += carry + uint64(i>>63)
 }
 
 func (n *numbers) addFloat(f float64) {

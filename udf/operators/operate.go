@@ -2,6 +2,7 @@ package operators
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"math/bits"
 	"regexp"
@@ -149,7 +150,7 @@ func (k *compiler) comparison(n *ast.BinaryNode) (eval, types) {
 		}
 	}
 	if c, ok := literal(right); ok && c.kind == kindInt {
-		return compareInteger(a, c.int(), outcomes(op)), tBool
+		return compareInteger(a, k.integersOf(left), c.int(), outcomes(op)), tBool
 	}
 	if c, ok := literal(right); ok && c.kind == kindText && (op == "==" || op == "!=") {
 		return equalText(a, c.text, op == "=="), tBool
@@ -185,18 +186,18 @@ func outcomes(op string) [3]value {
 	return [3]value{no, yes, yes}
 }
 
-func compareInteger(a eval, c int64, want [3]value) eval {
+func compareInteger(a eval, short integers, c int64, want [3]value) eval {
+	if short == nil {
+		short = func(*record) (int64, bool) { return 0, false }
+	}
 	return func(r *record) value {
+		if x, ok := short(r); ok {
+			return want[cmp.Compare(x, c)+1]
+		}
 		v := a(r)
 		switch v.kind {
 		case kindInt:
-			switch x := v.int(); {
-			case x < c:
-				return want[0]
-			case x > c:
-				return want[2]
-			}
-			return want[1]
+			return want[cmp.Compare(v.int(), c)+1]
 		case kindFloat:
 			return want[1-compareIntFloat(c, v.float())]
 		case kindNull:

@@ -33,13 +33,15 @@ type plan struct {
 	names     []string // of groups
 	by        int      // column of the result to order by; -1: by group
 	ascending bool
-	top       int // 0: all
+	top       int  // 0: all
+	delimiter byte // of keys
 }
 
 // argument is an expression whose values are kept, whatever aggregates use it.
 type argument struct {
 	compiled
 	features features
+	short    bool // integers do not need eval
 }
 
 type column struct {
@@ -93,6 +95,10 @@ func newPlan(q *Query) (*plan, error) {
 			return nil, err
 		}
 	}
+	for i := range p.arguments {
+		arg := &p.arguments[i]
+		arg.short = arg.integers != nil && arg.features&^featShort == 0
+	}
 	return p, p.order(q)
 }
 
@@ -101,7 +107,7 @@ func beginPlan(q *Query) (*plan, *schema, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &plan{by: -1}
+	p := &plan{by: -1, delimiter: s.delimiter}
 	if strings.TrimSpace(q.Where) != "" {
 		c, err := compile(q.Where, s)
 		if err == nil && c.types&tBool == 0 {

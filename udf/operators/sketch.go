@@ -47,23 +47,32 @@ type quantiles struct {
 // add counts a number, and returns how much memory that took.
 func (q *quantiles) add(v value) int {
 	if v.kind == kindInt {
-		if i := v.int(); i > 0 && i < int64(len(smallBins)) {
-			return q.positive.add(int(smallBins[i]), 1)
-		} else if i < 0 && -i < int64(len(smallBins)) && -i > 0 {
-			return q.negative.add(int(smallBins[-i]), 1)
-		}
+		return q.addInteger(v.int())
 	}
-	f := v.float()
-	q.floats = q.floats || v.kind == kindFloat
+	q.floats = true
+	return q.addFloat(v.float())
+}
+
+func (q *quantiles) addInteger(i int64) int {
+	if i > 0 && i < int64(len(smallBins)) {
+		return q.positive.add(int(smallBins[i]))
+	}
+	if i < 0 && i > -int64(len(smallBins)) {
+		return q.negative.add(int(smallBins[-i]))
+	}
+	return q.addFloat(float64(i))
+}
+
+func (q *quantiles) addFloat(f float64) int {
 	size := min(math.Abs(f), logarithm.MaxIndexableValue())
 	switch {
 	case size < logarithm.MinIndexableValue():
 		q.zero++
 		return 0
 	case f > 0:
-		return q.positive.add(logarithm.Index(size), 1)
+		return q.positive.add(logarithm.Index(size))
 	}
-	return q.negative.add(logarithm.Index(size), 1)
+	return q.negative.add(logarithm.Index(size))
 }
 
 func (q *quantiles) merge(o *quantiles) (grown int) {
@@ -122,7 +131,16 @@ var (
 	lastBin  = logarithm.Index(logarithm.MaxIndexableValue())
 )
 
-func (b *bins) add(bin int, n uint64) (grown int) {
+// add counts one, and returns how much memory that took.
+func (b *bins) add(bin int) (grown int) {
+	if i := uint(bin - b.first); i < uint(len(b.counts)) {
+		b.counts[i]++
+		return 0
+	}
+	return b.grow(bin, 1)
+}
+
+func (b *bins) addMany(bin int, n uint64) (grown int) {
 	if i := uint(bin - b.first); i < uint(len(b.counts)) {
 		b.counts[i] += n
 		return 0
@@ -150,7 +168,7 @@ func (b *bins) grow(bin int, n uint64) int {
 func (b *bins) merge(o *bins) (grown int) {
 	for i, c := range o.counts {
 		if c > 0 {
-			grown += b.add(o.first+i, c)
+			grown += b.addMany(o.first+i, c)
 		}
 	}
 	return grown
