@@ -247,7 +247,10 @@ func (k *compiler) identifier(n *ast.IdentifierNode) (eval, types) {
 		return partOf(i, k.delimiter), tText
 	}
 	if f, ok := k.layout[n.Value]; ok {
-		return f, types(1 << k.kinds[n.Value])
+		if t := types(1 << k.kinds[n.Value]); t&tNumber == 0 {
+			return f, t
+		}
+		return f, tNumber // an u64 may be either
 	}
 	if k.fixed {
 		k.fail(n, "%s is neither a field of the layout nor a part of the key", n.Value)

@@ -156,8 +156,10 @@ func (r *record) ofJSON(f gjson.Result) value {
 	case gjson.JSON:
 		return value{kind: kindJSON, text: unsafe.Slice(unsafe.StringData(f.Raw), len(f.Raw))}
 	case gjson.Number:
-		if i, err := strconv.ParseInt(f.Raw, 10, 64); err == nil {
-			return integer(i)
+		if !strings.ContainsAny(f.Raw, ".eE") { // an error of ParseInt is an allocation
+			if i, err := strconv.ParseInt(f.Raw, 10, 64); err == nil {
+				return integer(i)
+			}
 		}
 		x, err := strconv.ParseFloat(f.Raw, 64)
 		if err != nil {

@@ -243,14 +243,16 @@ func (k *compiler) in(n *ast.BinaryNode) (eval, types) {
 	if kinds&tNumber != 0 {
 		kinds |= tNumber
 	}
-	k.want(n.Left, "in, with this list,", t, kinds)
+	if len(set) > 0 {
+		k.want(n.Left, "in, with this list,", t, kinds)
+	}
 	slices.SortFunc(set, compareValues)
 	return func(r *record) value {
 		v := x(r)
 		if v.kind == kindNull {
 			return null
 		}
-		if classes&(1<<v.kind.class()) == 0 {
+		if len(set) > 0 && classes&(1<<v.kind.class()) == 0 {
 			return r.wrong()
 		}
 		_, found := slices.BinarySearchFunc(set, v, compareValues)

@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -138,7 +139,11 @@ func appendNumber(dst []byte, f float64) []byte {
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e21) {
 		form = 'e'
 	}
-	return strconv.AppendFloat(dst, f, form, -1, 64)
+	begin := len(dst)
+	if dst = strconv.AppendFloat(dst, f, form, -1, 64); form == 'f' && bytes.IndexByte(dst[begin:], '.') < 0 {
+		dst = append(dst, ".0"...) // who reads it knows an integer from a float
+	}
+	return dst
 }
 
 func (v value) appendJSON(dst []byte) []byte {
