@@ -126,3 +126,23 @@ func BenchmarkEncode(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkField finds a field of JSON in the short way and in the general one.
+func BenchmarkField(b *testing.B) {
+	r := record{value: flights.Value(flights.Record{Date: "2001-01-01T00:01", Delay: 33, Distance: 2176, Origin: "LAS", Destination: "PHL"})}
+	for _, name := range []string{"delay", "destination"} {
+		short := jsonField([]string{name})
+		b.Run(name+"/short", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				short(&r)
+			}
+		})
+		b.Run(name+"/gjson", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				lookup(&r, name)
+			}
+		})
+	}
+}
