@@ -259,6 +259,8 @@ func FuzzField(f *testing.F) {
 	for _, seed := range []string{
 		someValue, `{"a":{"delay":1},"delay":2}`, `{"x":",\"delay\":5","delay":6}`, `{"x":"{","delay":7}`, `{"delay" : 5}`, `{"delay": -5 }`, `{"delay":1.5}`,
 		`{"delay":"x\"y"}`, `{"delay":123456789012345678}`, `{"delay":1234567890123456789}`, `{ "delay":1}`, `{"x":[1], "delay":1}`, `{"delay":-0}`, `{"x":"delay","delay":"delay"}`,
+		`{"a":{"b":0,"delay":1},"delay":2}`, `{"a":[{"b":0,"delay":1}],"delay":2}`, `{"x\"delay":5,"delay":6}`, `{"delay":12345678901234567890}`,
+		`{"a":"` + strings.Repeat("x", 50) + `","delay":5}`, `{"a":"` + strings.Repeat("x", 51) + `","delay":5,"delay":6}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -148,7 +148,7 @@ func fieldOf(typ string, offset int) (eval, kind, error) {
 	name, big := strings.CutSuffix(typ, "be")
 	t, ok := binaryTypes[name]
 	if !ok || big && t.size == 1 {
-		return nil, 0, fmt.Errorf("the type %q is none of i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 (and with be behind it), bool and s1, s2, ...", typ)
+		return nil, 0, fmt.Errorf("the type %q is none of i8 u8 i16 u16 i32 u32 i64 u64 f32 f64 (and with be behind it), bool, and s with a length", typ)
 	}
 	return func(r *record) value {
 		if len(r.value) < offset+t.size {

@@ -38,8 +38,8 @@ func jsonField(path []string) eval {
 
 // direct finds a field of the outermost object by its quoted name, where that takes no look at the rest, and is where its
 // value begins. In JSON a quote that follows a comma or brace can only begin a string (within one it would end it, and no
-// name can follow that), and a string before a colon can only be a name; and what has no brace or bracket before it but
-// the first is the outermost object's. So what it finds is what gjson finds, unless the value is no JSON. It is negative
+// name can follow that), and a string before a colon can only be a name; and what has no brace before it but the first is
+// the outermost object's. So what it finds is what gjson finds, unless the value is no JSON. It is negative
 // where it can't tell.
 func direct(json, quoted []byte) int {
 	at := index(json, quoted)
@@ -53,7 +53,7 @@ func direct(json, quoted []byte) int {
 	if before > 0 && json[before] != ',' {
 		return -1
 	}
-	if head := json[1:at]; bytes.IndexByte(head, '{') >= 0 || bytes.IndexByte(head, '[') >= 0 {
+	if bytes.IndexByte(json[1:at], '{') >= 0 {
 		return -1
 	}
 	at += len(quoted)
