@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/axiomhq/hyperloglog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/api"
@@ -237,6 +238,55 @@ func TestSplit(t *testing.T) {
 	require.Equal(t, "mean(delay)/late", source+"/"+name)
 	source, name = cutAlias("count(x == ' as y')")
 	require.Equal(t, source, name)
+}
+
+// TestGroupsOfNothing: what is missing, or of a type that makes no group, is one group, and the latter is told.
+func TestGroupsOfNothing(t *testing.T) {
+	var batch []byte
+	for _, value := range []string{`{"a":{"x":1}}`, `{"a":{"x":2}}`, `{}`, `{"a":null}`, `{"a":"text"}`} {
+		batch = packed.Append(batch, []byte("k"), []byte(value), 1, 0)
+	}
+	for _, q := range []Query{{GroupBy: []string{"a"}}, {GroupBy: []string{"a", "1"}}} {
+		got := answer(t, q, batch)
+		require.Len(t, got.Rows, 2)
+		require.Equal(t, "null", string(got.Rows[0][0]))
+		require.Equal(t, "4", string(got.Rows[0][len(got.Columns)-1]))
+		require.Equal(t, []api.QuerySkipped{{Expression: "a", Records: 2}}, got.Skipped)
+	}
+}
+
+// TestDamagedAccumulators: encodings of what no accumulator of the query can be are refused.
+func TestDamagedAccumulators(t *testing.T) {
+	p, err := newPlan(&Query{GroupBy: []string{"key"}, Aggregates: []string{"count(), p50(n), min(n), distinct(n), sum(n)"}})
+	require.NoError(t, err)
+	key := appendValue(nil, textOf([]byte("k")))
+	for name, damage := range map[string]func(a *accumulator){
+		"nothing":              func(*accumulator) {},
+		"no key":               func(a *accumulator) { a.group([]byte("junk")) },
+		"a key of two":         func(a *accumulator) { a.group(append(key, key...)) },
+		"a JSON key":           func(a *accumulator) { a.group([]byte{byte(kindJSON)}) },
+		"a bin beyond all":     func(a *accumulator) { a.group(key).cells[0].quantiles.positive.addMany(lastBin+1, 1) },
+		"a bin before all":     func(a *accumulator) { a.group(key).cells[0].quantiles.negative.addMany(firstBin-1, 1) },
+		"one extreme":          func(a *accumulator) { a.group(key).cells[0].extremes.greatest = yes },
+		"a sketch of its own":  func(a *accumulator) { a.group(key).cells[0].distinct.sketch = hyperloglog.New16() },
+		"an accumulator short": func(a *accumulator) { a.mistyped = a.mistyped[:1] },
+	} {
+		acc := newAccumulator(p)
+		acc.group(key)
+		damage(acc)
+		encoded, err := acc.Encode()
+		require.NoError(t, err)
+		err = newAccumulator(p).Merge(encoded)
+		if name == "nothing" {
+			require.NoError(t, err)
+			for i := range encoded {
+				require.Error(t, newAccumulator(p).Merge(encoded[:i]), "cut at %d", i)
+			}
+			require.Error(t, newAccumulator(p).Merge(append(encoded, 0)))
+			continue
+		}
+		require.ErrorIs(t, err, errDamaged{}, name)
+	}
 }
 
 // FuzzMerge: whatever the bytes, an accumulator refuses them or can be encoded and read again.
