@@ -17,6 +17,9 @@ const (
 	MaxNodes   = 256  // operators, fields, constants and calls
 	MaxDepth   = 32
 	MaxPattern = 256 // bytes of a regular expression
+	// MaxInstructions of a regular expression: each may be tried at each byte, so that 256 of them take a value of 512 KiB
+	// a second or two at worst, and .{1000} a few times over would take minutes.
+	MaxInstructions = 256
 )
 
 // ExpressionError says what is wrong with an expression, and where.

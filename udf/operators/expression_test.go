@@ -118,6 +118,8 @@ func TestRefused(t *testing.T) {
 		"a in [b]":                       "column 7: a list holds constants alone",
 		"key in [1]":                     "in, with this list, takes a number, and this is a text",
 		"a matches b":                    "matches takes a constant pattern",
+		"a matches '.{300}'":             "column 11: the pattern has 302 instructions, more than 256",
+		"a matches '(.{99}){11}'":        "invalid repeat count",
 		"a matches '('":                  "error parsing regexp: missing closing )",
 		"a.b()":                          "only functions can be called",
 		"a[b]":                           "a field's name or position must be constant",

@@ -1,12 +1,15 @@
 package operators
 
 import (
+	"encoding/json"
 	"math"
 	"math/big"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/locuskv/locus/internal/packed"
 )
 
 // TestWideNumbers: sums and squares of integers of 64 bits carry into all words, in add and in merge.
@@ -69,4 +72,21 @@ func TestCompareValues(t *testing.T) {
 		}
 	}
 	require.Zero(t, compareValues(integer(3), number(3)))
+}
+
+// TestEqualNumbers: which of 1 and 1.0 came first shows in no group, extreme or count of distinct values.
+func TestEqualNumbers(t *testing.T) {
+	p, err := newPlan(&Query{GroupBy: []string{"n"}, Aggregates: []string{"min(n), max(n), distinct(n)"}})
+	require.NoError(t, err)
+	var encoded [2][]byte
+	for i, values := range [][2]string{{`{"n":1}`, `{"n":1.0}`}, {`{"n":1.0}`, `{"n":1}`}} {
+		acc := newAccumulator(p)
+		for _, v := range values {
+			require.NoError(t, acc.Add(t.Context(), packed.Append(nil, []byte("k"), []byte(v), 1, 0)))
+		}
+		encoded[i], err = acc.Encode()
+		require.NoError(t, err)
+		require.Equal(t, []json.RawMessage{[]byte("1"), []byte("1"), []byte("1"), []byte("1")}, resultOf(t, acc).Rows[0])
+	}
+	require.Equal(t, encoded[0], encoded[1])
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 
 	"github.com/expr-lang/expr/ast"
@@ -270,6 +271,17 @@ func (k *compiler) matches(n *ast.BinaryNode) (eval, types) {
 	}
 	if len(pattern.Value) > MaxPattern {
 		k.fail(n.Right, "the pattern has %d bytes, more than %d", len(pattern.Value), MaxPattern)
+	}
+	parsed, err := syntax.Parse(pattern.Value, syntax.Perl)
+	if err != nil {
+		k.fail(n.Right, "%v", err)
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		k.fail(n.Right, "%v", err)
+	}
+	if len(program.Inst) > MaxInstructions {
+		k.fail(n.Right, "the pattern has %d instructions, more than %d", len(program.Inst), MaxInstructions)
 	}
 	re, err := regexp.Compile(pattern.Value)
 	if err != nil {
