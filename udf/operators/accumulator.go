@@ -3,6 +3,7 @@ package operators
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/locuskv/locus/api"
@@ -25,6 +26,8 @@ type accumulator struct {
 	records, matched uint64
 	mistyped         []uint64 // records, by the plan's expressions
 	memory           int
+
+	runs *runs // nil: record by record
 }
 
 type group struct {
@@ -38,6 +41,9 @@ func newAccumulator(p *plan) *accumulator {
 	if len(p.groups) == 0 {
 		a.last = a.group(nil)
 	}
+	if p.canRun() {
+		a.runs = new(runs)
+	}
 	return a
 }
 
@@ -45,6 +51,16 @@ var _ udf.Fold = (*accumulator)(nil)
 
 // Add folds a packed batch in.
 func (a *accumulator) Add(_ context.Context, batch []byte) error {
+	if a.runs != nil {
+		if err := a.addRuns(batch); err != nil {
+			var damage *packed.FormatError
+			if errors.As(err, &damage) {
+				return udf.DamagedBatch(api.FunctionQuery, err)
+			}
+			return err
+		}
+		return nil
+	}
 	r := packed.NewReader(batch)
 	if a.plan.where == nil && len(a.plan.groups) == 0 && len(a.plan.arguments) == 0 {
 		n := uint64(0)
@@ -85,19 +101,24 @@ func (a *accumulator) add() {
 	g := a.find()
 	g.rows++
 	for i := range p.arguments {
-		arg := &p.arguments[i]
-		if arg.short {
-			if x, ok := arg.integers(r); ok {
-				a.memory += g.cells[i].addInteger(arg.features, x)
-				continue
-			}
+		a.addArgument(g, i)
+	}
+}
+
+// addArgument folds what an expression is of the current record into a group.
+func (a *accumulator) addArgument(g *group, i int) {
+	arg, r := &a.plan.arguments[i], &a.record
+	if arg.short {
+		if x, ok := arg.integers(r); ok {
+			a.memory += g.cells[i].addInteger(arg.features, x)
+			return
 		}
-		if v := arg.eval(r); v.kind != kindNull {
-			a.memory += g.cells[i].add(arg.features, r, v)
-		}
-		if r.mistyped {
-			a.wrong(1 + len(p.groups) + i)
-		}
+	}
+	if v := arg.eval(r); v.kind != kindNull {
+		a.memory += g.cells[i].add(arg.features, r, v)
+	}
+	if r.mistyped {
+		a.wrong(1 + len(a.plan.groups) + i)
 	}
 }
 

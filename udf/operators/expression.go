@@ -45,6 +45,7 @@ type compiled struct {
 	source   string
 	eval     eval
 	integers integers // nil if there is no short way
+	run      readRun  // the same for many records at a time; nil if there is none
 	types    types
 	part     int // of the key, if it is that and no more; else -1
 }
@@ -81,7 +82,11 @@ func compile(source string, s *schema) (c compiled, err error) {
 	}
 	k := compiler{schema: s, source: source}
 	e, t := k.node(tree.Node)
-	return compiled{source: source, eval: e, integers: k.integersOf(tree.Node), types: t, part: k.keyPart(tree.Node)}, nil
+	var run readRun
+	if name, ok := tree.Node.(*ast.IdentifierNode); ok {
+		run = s.runs[name.Value]
+	}
+	return compiled{source: source, eval: e, run: run, integers: k.integersOf(tree.Node), types: t, part: k.keyPart(tree.Node)}, nil
 }
 
 // compiler walks one tree. It leaves by panic with an *ExpressionError, which compile catches.

@@ -34,6 +34,7 @@ type schema struct {
 	parts     map[string]int
 	layout    map[string]eval
 	integers  map[string]integers
+	runs      map[string]readRun
 	kinds     map[string]kind
 	fixed     bool // values have a layout, and so no JSON fields
 }
@@ -80,7 +81,7 @@ func (s *schema) addLayout(layout string) error {
 		return nil
 	}
 	s.fixed, s.layout, s.kinds = true, map[string]eval{}, map[string]kind{}
-	s.integers = map[string]integers{}
+	s.integers, s.runs = map[string]integers{}, map[string]readRun{}
 	for word := range strings.SplitSeq(layout, ",") {
 		name, rest, ok1 := strings.Cut(strings.TrimSpace(word), ":")
 		typ, at, ok2 := strings.Cut(rest, "@")
@@ -100,6 +101,7 @@ func (s *schema) addLayout(layout string) error {
 			return fmt.Errorf("layout %q: %s: %w", layout, name, err)
 		}
 		s.layout[name], s.kinds[name], s.integers[name] = f, k, integerAt(typ, offset)
+		s.runs[name] = runAt(typ, offset)
 	}
 	return nil
 }

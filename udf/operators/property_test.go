@@ -2,6 +2,7 @@ package operators
 
 import (
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/packed"
 )
 
@@ -294,6 +296,53 @@ func TestDistinct(t *testing.T) {
 			var got float64
 			require.NoError(t, json.Unmarshal(row[i], &got))
 			require.InDelta(t, want, got, 5*DistinctError*float64(want)+0.5)
+		}
+	}
+}
+
+// TestRuns: what is folded in by runs is what is folded in record by record, whatever interrupts runs: other groups, records
+// that expire, values that are too short, keys without parts, groups with long names, damage.
+func TestRuns(t *testing.T) {
+	q := Query{Layout: "a:i16@0,b:u32@2,c:i64@6,d:i32@14", Aggregates: []string{"count(), mean(a), p50(a), sum(b), p95(c), sum(c), count(d)"}}
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		var batch []byte
+		for range 1 + r.IntN(2000) {
+			key := []string{"a/1", "a", "ab/1", "", "/", "abcdefg/1", "abcdefgh/1", "a-very-long-name/1"}[min(r.IntN(80), 7)]
+			if r.IntN(3) > 0 {
+				key = "abc/x"
+			}
+			value := binary.LittleEndian.AppendUint16(nil, uint16(r.IntN(3000)-500))
+			value = binary.LittleEndian.AppendUint32(value, r.Uint32())
+			value = binary.LittleEndian.AppendUint64(value, r.Uint64()>>r.IntN(60))
+			value = binary.LittleEndian.AppendUint32(value, r.Uint32())
+			if r.IntN(100) == 0 {
+				value = value[:r.IntN(len(value))]
+			}
+			expires := hlc.Timestamp(0)
+			if r.IntN(100) == 0 {
+				expires = 5
+			}
+			batch = packed.Append(batch, []byte(key), value, 1, expires)
+		}
+		if seed%4 == 0 {
+			batch = batch[:r.IntN(len(batch))]
+		}
+		for _, groups := range [][]string{nil, {"key[0]"}} {
+			q.GroupBy = groups
+			p, err := newPlan(&q)
+			require.NoError(t, err)
+			fast, slow := newAccumulator(p), newAccumulator(p)
+			require.NotNil(t, fast.runs)
+			slow.runs = nil
+			err1, err2 := fast.Add(t.Context(), batch), slow.Add(t.Context(), batch)
+			require.Equal(t, err2 == nil, err1 == nil, "seed %d", seed)
+			got, err := fast.Encode()
+			require.NoError(t, err)
+			want, err := slow.Encode()
+			require.NoError(t, err)
+			require.Equal(t, want, got, "seed %d", seed)
+			require.Equal(t, slow.memory, fast.memory)
 		}
 	}
 }
