@@ -312,7 +312,11 @@ func TestRuns(t *testing.T) {
 			if r.IntN(3) > 0 {
 				key = "abc/x"
 			}
-			value := binary.LittleEndian.AppendUint16(nil, uint16(r.IntN(3000)-500))
+			a := uint16(r.IntN(3000) - 500)
+			if r.IntN(20) == 0 {
+				key, a = "ab", 'c'|'/'<<8 // with its value it looks like a key of another group
+			}
+			value := binary.LittleEndian.AppendUint16(nil, a)
 			value = binary.LittleEndian.AppendUint32(value, r.Uint32())
 			value = binary.LittleEndian.AppendUint64(value, r.Uint64()>>r.IntN(60))
 			value = binary.LittleEndian.AppendUint32(value, r.Uint32())
