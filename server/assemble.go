@@ -22,6 +22,7 @@ import (
 	"github.com/locuskv/locus/server/rpc"
 	"github.com/locuskv/locus/server/transport"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/operators"
 	"github.com/locuskv/locus/udf/wasm"
 )
 
@@ -46,7 +47,7 @@ func (n *Node) assemble(context.Context) error {
 		return fmt.Errorf("server: starting the WebAssembly runtime: %w", err)
 	}
 	n.functions = &functions{
-		node: n.ident.NodeID, native: n.o.Functions, compiler: wasmCompiler{modules}, cmap: n.cmap,
+		node: n.ident.NodeID, native: n.o.Functions.With(operators.Functions()...), compiler: wasmCompiler{modules}, cmap: n.cmap,
 		fs: n.dir.fs, dir: n.dir.file(moduleDir),
 		list: func(ctx context.Context) ([]*locuspb.FunctionInfo, error) {
 			return n.registered(ctx)

@@ -9,12 +9,16 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/udf"
 )
 
 // inspect compiles a module that is to be registered, and describes it. What can't run is never stored.
 func (f *functions) inspect(ctx context.Context, name string, module []byte) (*locuspb.FunctionInfo, error) {
 	if name == "" || strings.ContainsAny(name, "/\x00") {
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("%q can't name a function", name)}
+	}
+	if udf.Reserved(name) {
+		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q: names that begin with %s are reserved", name, udf.ReservedPrefix)}
 	}
 	if len(module) > maxModule {
 		return nil, &api.LimitError{What: "module size", Limit: maxModule, Got: int64(len(module))}

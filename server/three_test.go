@@ -253,7 +253,7 @@ func TestRegisterFunction(t *testing.T) {
 		for _, f := range list.Functions {
 			names = append(names, f.Name)
 		}
-		require.Equal(t, []string{"copy", "count", "rows", "square", "stray", "fieldsum"}, names)
+		require.Equal(t, []string{"copy", "count", "locus.query", "locus.select", "rows", "square", "stray", "fieldsum"}, names)
 		raw, err := hex.DecodeString(info.Hash)
 		require.NoError(t, err)
 		got, err := client.locus(n).FetchModule(ctx, &locuspb.FetchModuleRequest{Hash: raw})

@@ -9,14 +9,14 @@ import (
 	"github.com/locuskv/locus/api"
 )
 
-// mapBatch makes outputs of one batch, with the argument that it was begun with.
-type mapBatch func(ctx context.Context, b Batch, emit func([]byte) error) error
+// MapBatch makes outputs of one packed batch, with the argument that it was begun with.
+type MapBatch func(ctx context.Context, packed []byte, emit func([]byte) error) error
 
-// beginMapping reads a map function's argument.
-type beginMapping func(arg []byte) (mapBatch, error)
+// BeginMap reads a map function's argument.
+type BeginMap func(arg []byte) (MapBatch, error)
 
 // newMapping folds the types of a map function away.
-func newMapping[In, Out any](n *native, f func(context.Context, In, Batch, func(Out) error) error) beginMapping {
+func newMapping[In, Out any](n *native, f func(context.Context, In, Batch, func(Out) error) error) BeginMap {
 	if f == nil {
 		n.refuse("function", errors.New("it is nil"))
 	}
@@ -24,12 +24,16 @@ func newMapping[In, Out any](n *native, f func(context.Context, In, Batch, func(
 	n.refuse("argument", err)
 	out, err := coderOf[Out](n.codec)
 	n.refuse("output", err)
-	return func(arg []byte) (mapBatch, error) {
+	return func(arg []byte) (MapBatch, error) {
 		v, err := decodeArgument(n, in, arg)
 		if err != nil {
 			return nil, err
 		}
-		return func(ctx context.Context, b Batch, emit func([]byte) error) error {
+		return func(ctx context.Context, packed []byte, emit func([]byte) error) error {
+			b, err := newBatch(packed)
+			if err != nil {
+				return DamagedBatch(n.name, err)
+			}
 			return f(ctx, v, b, func(o Out) error {
 				encoded, err := out.Encode(o)
 				if err != nil {
@@ -44,7 +48,7 @@ func newMapping[In, Out any](n *native, f func(context.Context, In, Batch, func(
 // nativeMapping is the Mapping of a native map function.
 type nativeMapping struct {
 	accounts
-	mapBatch mapBatch
+	mapBatch MapBatch
 }
 
 // NewMapping begins a page of outputs.
@@ -68,12 +72,8 @@ func (m *nativeMapping) Map(ctx context.Context, b []byte) ([][]byte, error) {
 	if err := CheckBatch(m.n.name, &m.n.can, b); err != nil {
 		return nil, err
 	}
-	batch, err := newBatch(b)
-	if err != nil {
-		return nil, &api.InternalError{Reason: fmt.Sprintf("function %q was given a damaged batch: %v", m.n.name, err)}
-	}
 	out := outputs{ctx: ctx, name: m.n.name}
-	_, err = m.step(ctx, func() ([]byte, error) { return nil, m.mapBatch(ctx, batch, out.emit) })
+	_, err := m.step(ctx, func() ([]byte, error) { return nil, m.mapBatch(ctx, b, out.emit) })
 	if out.failed != nil {
 		return nil, out.failed // whatever the function made of it
 	}

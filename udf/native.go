@@ -30,10 +30,10 @@ type native struct {
 	can   Capabilities
 	// problem is what NewRegistry refuses the function for.
 	problem error
-	// One of them is set, by the kind: call, aggregate for range functions, mapping for map functions.
-	call      func(ctx context.Context, tx *storeTx, arg []byte) ([]byte, error)
-	aggregate aggregate
-	mapping   beginMapping
+	// One of them is set, by the kind: call, begin for range functions, mapping for map functions.
+	call    func(ctx context.Context, tx *storeTx, arg []byte) ([]byte, error)
+	begin   beginFold
+	mapping BeginMap
 }
 
 func declare(name string, kind Kind, options []Option) *native {
@@ -184,5 +184,6 @@ func isTyped(err error) bool {
 	var function *api.FunctionError
 	var argument *api.InvalidArgumentError
 	var limit *api.LimitError
-	return errors.As(err, &function) || errors.As(err, &argument) || errors.As(err, &limit)
+	var internal *api.InternalError
+	return errors.As(err, &function) || errors.As(err, &argument) || errors.As(err, &limit) || errors.As(err, &internal)
 }

@@ -11,18 +11,18 @@ import (
 	"github.com/locuskv/locus/udf/internal/coder"
 )
 
-// aggregate is an Aggregate whose types have been folded away.
-type aggregate interface {
-	// begin makes the run's neutral accumulator.
-	begin(arg []byte) (fold, error)
-}
+// beginFold makes a run's neutral accumulator.
+type beginFold func(arg []byte) (Fold, error)
 
-// fold is one accumulator at work.
-type fold interface {
-	add(ctx context.Context, b Batch) error
-	merge(encoded []byte) error
-	encode() ([]byte, error)
-	result() ([]byte, error)
+// Fold is one accumulator of a range function at work, without types: what an Aggregate becomes, and what RangeOf takes
+// from those who read packed batches themselves.
+type Fold interface {
+	// Add folds a packed batch in (docs/abi.md). It is read only, and not kept; damage in it is the fold's to find.
+	Add(ctx context.Context, packed []byte) error
+	// Merge folds in what Encode made. The bytes are the fold's.
+	Merge(encoded []byte) error
+	Encode() ([]byte, error)
+	Result() ([]byte, error)
 }
 
 type typedAggregate[In, Acc, Out any] struct {
@@ -33,7 +33,7 @@ type typedAggregate[In, Acc, Out any] struct {
 	out coder.Coder[Out]
 }
 
-func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) aggregate {
+func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) beginFold {
 	if a.Init == nil || a.Add == nil || a.Merge == nil || a.Result == nil {
 		n.refuse("aggregate", errors.New("functions Init, Add, Merge and Result must all be set"))
 	}
@@ -41,10 +41,11 @@ func newAggregate[In, Acc, Out any](n *native, a Aggregate[In, Acc, Out]) aggreg
 	n.refuse("argument", err)
 	out, err := coderOf[Out](n.codec)
 	n.refuse("result", err)
-	return &typedAggregate[In, Acc, Out]{n: n, a: a, in: in, acc: coder.Accumulator[Acc](), out: out}
+	t := &typedAggregate[In, Acc, Out]{n: n, a: a, in: in, acc: coder.Accumulator[Acc](), out: out}
+	return t.begin
 }
 
-func (t *typedAggregate[In, Acc, Out]) begin(arg []byte) (fold, error) {
+func (t *typedAggregate[In, Acc, Out]) begin(arg []byte) (Fold, error) {
 	in, err := decodeArgument(t.n, t.in, arg)
 	if err != nil {
 		return nil, err
@@ -60,13 +61,22 @@ type typedFold[In, Acc, Out any] struct {
 	used bool
 }
 
-func (f *typedFold[In, Acc, Out]) add(ctx context.Context, b Batch) (err error) {
+func (f *typedFold[In, Acc, Out]) Add(ctx context.Context, packed []byte) error {
+	b, err := newBatch(packed)
+	if err != nil {
+		return DamagedBatch(f.t.n.name, err)
+	}
 	f.used = true
 	f.acc, err = f.t.a.Add(ctx, f.acc, b)
 	return err
 }
 
-func (f *typedFold[In, Acc, Out]) merge(encoded []byte) error {
+// DamagedBatch is the error of a function that was given a batch which is none.
+func DamagedBatch(function string, err error) error {
+	return &api.InternalError{Reason: fmt.Sprintf("function %q was given a damaged batch: %v", function, err)}
+}
+
+func (f *typedFold[In, Acc, Out]) Merge(encoded []byte) error {
 	acc, err := f.t.acc.Decode(encoded)
 	if err != nil {
 		return fmt.Errorf("an accumulator can't be read: %w", err)
@@ -80,9 +90,9 @@ func (f *typedFold[In, Acc, Out]) merge(encoded []byte) error {
 	return nil
 }
 
-func (f *typedFold[In, Acc, Out]) encode() ([]byte, error) { return f.t.acc.Encode(f.acc) }
+func (f *typedFold[In, Acc, Out]) Encode() ([]byte, error) { return f.t.acc.Encode(f.acc) }
 
-func (f *typedFold[In, Acc, Out]) result() ([]byte, error) {
+func (f *typedFold[In, Acc, Out]) Result() ([]byte, error) {
 	out, err := f.t.a.Result(f.acc)
 	if err != nil {
 		return nil, err
@@ -93,7 +103,7 @@ func (f *typedFold[In, Acc, Out]) result() ([]byte, error) {
 // nativeAccumulator is the Accumulator of a native range function.
 type nativeAccumulator struct {
 	accounts
-	fold fold
+	fold Fold
 }
 
 // accounts runs the parts of one native function and counts what they cost.
@@ -110,7 +120,7 @@ func (n *native) NewAccumulator(ctx context.Context, codec Codec, arg []byte) (A
 	a := &nativeAccumulator{accounts: accounts{n: n}}
 	_, err := a.step(ctx, func() (_ []byte, err error) {
 		// The accumulator may keep parts of the argument for the whole run.
-		a.fold, err = n.aggregate.begin(bytes.Clone(arg))
+		a.fold, err = n.begin(bytes.Clone(arg))
 		return nil, err
 	})
 	if err != nil {
@@ -123,17 +133,13 @@ func (a *nativeAccumulator) Add(ctx context.Context, b []byte) error {
 	if err := CheckBatch(a.n.name, &a.n.can, b); err != nil {
 		return err
 	}
-	batch, err := newBatch(b)
-	if err != nil {
-		return &api.InternalError{Reason: fmt.Sprintf("function %q was given a damaged batch: %v", a.n.name, err)}
-	}
-	_, err = a.step(ctx, func() ([]byte, error) { return nil, a.fold.add(ctx, batch) })
+	_, err := a.step(ctx, func() ([]byte, error) { return nil, a.fold.Add(ctx, b) })
 	return err
 }
 
 func (a *nativeAccumulator) Encode(ctx context.Context) ([]byte, error) {
 	return a.step(ctx, func() ([]byte, error) {
-		b, err := a.fold.encode()
+		b, err := a.fold.Encode()
 		if err == nil {
 			err = CheckResult(a.n.name, "accumulator", &a.n.can, len(b))
 		}
@@ -160,15 +166,15 @@ func (a *accounts) step(ctx context.Context, f func() ([]byte, error)) ([]byte, 
 
 // Merge makes one accumulator of several.
 func (n *native) Merge(ctx context.Context, codec Codec, arg []byte, accs [][]byte) (Outcome, error) {
-	return n.reduce(ctx, codec, arg, accs, fold.encode, "accumulator")
+	return n.reduce(ctx, codec, arg, accs, Fold.Encode, "accumulator")
 }
 
 // Result merges the accumulators that are left and makes the run's result.
 func (n *native) Result(ctx context.Context, codec Codec, arg []byte, accs [][]byte) (Outcome, error) {
-	return n.reduce(ctx, codec, arg, accs, fold.result, "result")
+	return n.reduce(ctx, codec, arg, accs, Fold.Result, "result")
 }
 
-func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]byte, last func(fold) ([]byte, error), what string) (Outcome, error) {
+func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]byte, last func(Fold) ([]byte, error), what string) (Outcome, error) {
 	acc, err := n.NewAccumulator(ctx, codec, arg)
 	if err != nil {
 		return Outcome{}, err
@@ -177,7 +183,7 @@ func (n *native) reduce(ctx context.Context, codec Codec, arg []byte, accs [][]b
 	for _, encoded := range accs {
 		// Clone: a decoded accumulator may be made of the bytes it was decoded from.
 		encoded = bytes.Clone(encoded)
-		if _, err := a.step(ctx, func() ([]byte, error) { return nil, a.fold.merge(encoded) }); err != nil {
+		if _, err := a.step(ctx, func() ([]byte, error) { return nil, a.fold.Merge(encoded) }); err != nil {
 			return Outcome{}, err
 		}
 	}

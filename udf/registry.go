@@ -5,7 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
+
+// ReservedPrefix begins the names of the functions that every node has; no other function's may begin with it.
+const ReservedPrefix = "locus."
+
+// Reserved says whether a name is one that only Locus's own functions may have.
+func Reserved(name string) bool { return strings.HasPrefix(name, ReservedPrefix) }
 
 // Registry holds the native functions of a node. It is made once and never changes; there is no global
 // one. The nil Registry is empty.
@@ -25,6 +32,9 @@ func NewRegistry(functions ...Function) (*Registry, error) {
 		if n.problem != nil {
 			problems = append(problems, n.problem)
 		}
+		if Reserved(n.name) {
+			problems = append(problems, fmt.Errorf("udf: function %q: names that begin with %s are reserved", n.name, ReservedPrefix))
+		}
 		if _, twice := r.functions[n.name]; twice {
 			problems = append(problems, fmt.Errorf("udf: two functions are named %q", n.name))
 		}
@@ -34,6 +44,23 @@ func NewRegistry(functions ...Function) (*Registry, error) {
 		return nil, errors.Join(problems...)
 	}
 	return r, nil
+}
+
+// With is the registry and functions of Locus's own besides, whose names are reserved. It panics if those of two are equal
+// or one's is not reserved: they are chosen in the source.
+func (r *Registry) With(own ...Function) *Registry {
+	all := &Registry{functions: make(map[string]*native)}
+	if r != nil {
+		maps.Copy(all.functions, r.functions)
+	}
+	for _, f := range own {
+		n := f.native()
+		if _, twice := all.functions[n.name]; twice || n.problem != nil || !Reserved(n.name) {
+			panic(fmt.Sprintf("udf: %q can't be one of Locus's own functions: %v", n.name, n.problem))
+		}
+		all.functions[n.name] = n
+	}
+	return all
 }
 
 // Lookup finds a function by its name.

@@ -92,7 +92,7 @@ func ReadWrite[In, Out any](name string, f func(context.Context, Tx, In) (Out, e
 // and UnmarshalBinary if Acc has them, as they are if Acc is []byte, and as JSON otherwise.
 func Range[In, Acc, Out any](name string, a Aggregate[In, Acc, Out], options ...Option) Function {
 	n := declare(name, KindRange, options)
-	n.aggregate = newAggregate(n, a)
+	n.begin = newAggregate(n, a)
 	return n
 }
 
@@ -114,5 +114,21 @@ func Range[In, Acc, Out any](name string, a Aggregate[In, Acc, Out], options ...
 func Map[In, Out any](name string, f func(ctx context.Context, in In, b Batch, emit func(Out) error) error, options ...Option) Function {
 	n := declare(name, KindMap, options)
 	n.mapping = newMapping(n, f)
+	return n
+}
+
+// RangeOf declares a range function whose accumulators read packed batches and their own encodings themselves: begin
+// reads a run's argument and makes its neutral accumulator. It is called for each part of a range, and for each merge.
+func RangeOf(name string, begin func(arg []byte) (Fold, error), options ...Option) Function {
+	n := declare(name, KindRange, options)
+	n.begin = begin
+	return n
+}
+
+// MapOf declares a map function that reads packed batches itself: begin reads a run's argument, and what it returns makes
+// outputs of a batch, in the bytes of the function's codec. emit keeps nothing of its argument.
+func MapOf(name string, begin BeginMap, options ...Option) Function {
+	n := declare(name, KindMap, options)
+	n.mapping = begin
 	return n
 }

@@ -515,3 +515,18 @@ func TestMapIsBounded(t *testing.T) {
 	_, err = m.Map(ended, s.Batches(udf.Span{})[0])
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// TestReserved: names of the functions that every node has are nobody else's.
+func TestReserved(t *testing.T) {
+	own := udf.MapOf("locus.own", func([]byte) (udf.MapBatch, error) { return nil, nil })
+	_, err := udf.NewRegistry(own)
+	require.EqualError(t, err, `udf: function "locus.own": names that begin with locus. are reserved`)
+	r, err := udf.NewRegistry(udf.Pure("square", func(_ context.Context, x int) (int, error) { return x * x, nil }))
+	require.NoError(t, err)
+	both := r.With(own)
+	require.Equal(t, []string{"locus.own", "square"}, both.Names())
+	require.Equal(t, []string{"square"}, r.Names(), "a registry never changes")
+	require.Panics(t, func() { both.With(own) })
+	require.Panics(t, func() { r.With(udf.MapOf("other", nil)) })
+	require.Equal(t, []string{"locus.own"}, (*udf.Registry)(nil).With(own).Names())
+}

@@ -91,7 +91,7 @@ func newRoot(s *shell) *cobra.Command {
 	s.rootFlags(root)
 	root.AddCommand(
 		s.startCommand(), s.demoCommand(), s.statusCommand(), s.versionCommand(), s.simCommand(), s.checkCommand(),
-		s.putCommand(), s.getCommand(), s.deleteCommand(), s.scanCommand(), s.importCommand(),
+		s.putCommand(), s.getCommand(), s.deleteCommand(), s.scanCommand(), s.importCommand(), s.queryCommand(),
 		s.keyspaceCommand(), s.rangeCommand(), s.nodeCommand(), s.functionCommand(), s.benchCommand(),
 	)
 	return root

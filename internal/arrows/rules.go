@@ -64,6 +64,10 @@ var rooms = []room{
 		because: "functions see the store through small interfaces that udf declares",
 	},
 	{
+		path: "udf/operators", knows: with("api", "udf"), tests: []string{"examples"},
+		because: "the operators are functions like others: they know how functions are declared, and no server",
+	},
+	{
 		path: "udf/guest", knows: []string{"udf/internal", "internal/packed"},
 		because: "the guest SDK is compiled into WebAssembly modules and must stay small",
 	},
@@ -126,6 +130,10 @@ var owners = []owner{
 	{imports: []string{"go.etcd.io/raft"}, rooms: []string{"raftstore"}},
 	{imports: []string{"github.com/hashicorp"}, rooms: []string{"server"}},
 	{imports: []string{"github.com/tetratelabs/wazero"}, rooms: []string{"udf"}},
+	{
+		imports: []string{"github.com/expr-lang/expr", "github.com/tidwall/gjson", "github.com/DataDog/sketches-go", "github.com/axiomhq/hyperloglog"},
+		rooms:   []string{"udf/operators"},
+	},
 	{imports: []string{"google.golang.org/grpc"}, rooms: []string{"api", "client", "server", "cmd", "bench"}},
 	{imports: []string{"github.com/HdrHistogram"}, rooms: []string{"bench/load"}},
 	{imports: []string{"github.com/prometheus"}, rooms: []string{"server", "bench"}},

@@ -256,6 +256,17 @@ func BenchmarkReader(b *testing.B) {
 	}
 }
 
+func BenchmarkLen(b *testing.B) {
+	batch := benchBatch()
+	b.ReportAllocs()
+	b.SetBytes(int64(len(batch)))
+	for b.Loop() {
+		if Len(batch) == 0 {
+			b.Fatal("empty")
+		}
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	key, value := []byte("ATL/2001-03-04/0123"), bytes.Repeat([]byte("v"), 60)
 	dst := make([]byte, 0, 128)
