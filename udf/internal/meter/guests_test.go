@@ -95,6 +95,9 @@ func TestGuests(t *testing.T) {
 	for _, g := range guests() {
 		t.Run(g.path[strings.LastIndexByte(g.path, '/')+1:], func(t *testing.T) {
 			module := guestFile(t, g.path)
+			if testing.Short() && len(module) > 1<<20 {
+				t.Skip("short, and a guest in Go takes long to compile")
+			}
 			metered, err := Rewrite(module)
 			require.NoError(t, err)
 			require.Less(t, len(metered), len(module)*3/2)
