@@ -32,7 +32,7 @@ var _ raftstore.Evaluator = (*evaluator)(nil)
 // Evaluate runs one call. The dispatcher has resolved and compiled the function before the call was queued;
 // what is missing here was evicted meanwhile, and comes back with the retry.
 func (e *evaluator) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
-	f, ok := e.functions.ready(call.Function, call.Version)
+	f, ok := e.functions.admitted(call.Function, call.Version)
 	if !ok {
 		return nil, &api.FunctionNotFoundError{Name: call.Function, Version: call.Version, Node: e.node}
 	}

@@ -56,7 +56,15 @@ type functions struct {
 		sync.Mutex
 		compiled map[string]udf.Runnable // by name and hash
 		order    []string                // oldest first
+		// listed are versions that the cluster map did not have yet when they were resolved.
+		listed map[version]*locuspb.FunctionInfo
 	}
+}
+
+// version is one version of a function.
+type version struct {
+	name   string
+	number uint32
 }
 
 // ready is the function if it can run at once.
@@ -70,6 +78,32 @@ func (f *functions) ready(name string, version uint32) (function, bool) {
 	}
 	r, ok := f.cached(info)
 	return function{runnable: r, version: info.Version, hash: info.Hash}, ok
+}
+
+// admitted is a version that resolve has let in, if it can run at once: also one that the driver knew of and the cluster map does not
+// yet.
+func (f *functions) admitted(name string, number uint32) (function, bool) {
+	if fn, ok := f.ready(name, number); ok {
+		return fn, true
+	}
+	f.mu.Lock()
+	info := f.mu.listed[version{name, number}]
+	f.mu.Unlock()
+	if info == nil {
+		return function{}, false
+	}
+	r, ok := f.cached(info)
+	return function{runnable: r, version: info.Version, hash: info.Hash}, ok
+}
+
+// note remembers a version for admitted. More than can be compiled need not be: what is forgotten is resolved again.
+func (f *functions) note(info *locuspb.FunctionInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.listed == nil || len(f.mu.listed) >= maxCompiled {
+		f.mu.listed = make(map[version]*locuspb.FunctionInfo)
+	}
+	f.mu.listed[version{info.Name, info.Version}] = info
 }
 
 // resolve is the function, fetched and compiled if need be. Version 0 is the active one.
@@ -90,6 +124,7 @@ func (f *functions) resolve(ctx context.Context, name string, version uint32) (f
 		if info, ok = choose(list, name, version); !ok {
 			return function{}, notFound
 		}
+		f.note(info)
 	}
 	r, err := f.load(ctx, info)
 	if err != nil {
