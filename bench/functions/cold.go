@@ -15,7 +15,8 @@ import (
 
 // coldRange compares a guest over one range, asked for by a client, with Badger's iterator over a copy of a store, in this process.
 func (b *bench) coldRange(ctx context.Context, row *Row) (err error) {
-	if err := b.registerSummers(ctx); err != nil {
+	near, err := b.present(ctx, row, "cold")
+	if err != nil {
 		return err
 	}
 	ks := b.db.Keyspace(fixedKeyspace)
@@ -59,9 +60,9 @@ func (b *bench) coldRange(ctx context.Context, row *Row) (err error) {
 		return n, err
 	})}
 	contenders := []*contender{raw}
-	for _, s := range summers {
+	for _, s := range near {
 		run := rate(func(ctx context.Context) (int64, error) {
-			t, err := s.f.Run(ctx, ks.Span(largest.Start, largest.End), 0)
+			t, err := s.sum(ctx, ks.Span(largest.Start, largest.End), 0)
 			return int64(t.Count), err
 		})
 		if _, err := run(ctx); err != nil { // unmeasured

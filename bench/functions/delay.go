@@ -22,7 +22,8 @@ func (b *bench) delay(ctx context.Context, row *Row) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, far.Close()) }()
-	if err := b.registerSummers(ctx); err != nil {
+	near, err := b.present(ctx, row, "near")
+	if err != nil {
 		return err
 	}
 	for _, place := range []struct {
@@ -34,7 +35,7 @@ func (b *bench) delay(ctx context.Context, row *Row) (err error) {
 			return err
 		}
 		row.Notes = append(row.Notes, fmt.Sprintf("%s: a get of one client takes %.2f ms", place.name, trip))
-		if err := b.delayed(ctx, row, place.name, place.db); err != nil {
+		if err := b.delayed(ctx, row, near, place.name, place.db); err != nil {
 			return fmt.Errorf("%s: %w", place.name, err)
 		}
 	}
@@ -57,11 +58,12 @@ func roundTrip(ctx context.Context, db *client.DB) (float64, error) {
 	return median(samples), nil
 }
 
-func (b *bench) delayed(ctx context.Context, row *Row, place string, db *client.DB) error {
-	contenders, err := b.aggregates(ctx, jsonLayout, db, place, place)
+func (b *bench) delayed(ctx context.Context, row *Row, near []summer, place string, db *client.DB) error {
+	pull, ways, err := b.aggregates(ctx, row, jsonLayout, db, place, place)
 	if err != nil {
 		return err
 	}
+	contenders := append([]*contender{pull}, contendersOf(ways)...)
 	for _, c := range contenders {
 		c.name = "flights, " + c.name
 	}
@@ -69,7 +71,7 @@ func (b *bench) delayed(ctx context.Context, row *Row, place string, db *client.
 		return err
 	}
 	for _, callers := range smallCallers {
-		if err := interleave(ctx, row, b.o.Rounds, b.smallSums(place, db, callers)...); err != nil {
+		if err := interleave(ctx, row, b.o.Rounds, b.smallSums(near, place, db, callers)...); err != nil {
 			return err
 		}
 	}
@@ -84,7 +86,7 @@ func (b *bench) delayed(ctx context.Context, row *Row, place string, db *client.
 }
 
 // smallSums are ways to sum few keys up, at places that change, by so many callers.
-func (b *bench) smallSums(place string, db *client.DB, callers int) []*contender {
+func (b *bench) smallSums(near []summer, place string, db *client.DB, callers int) []*contender {
 	add := func(name string, sum func(ctx context.Context, from, to int) error) *contender {
 		return &contender{
 			state: place, name: fmt.Sprintf("sum of %d keys, %d at a time, %s", b.size.few, callers, name), unit: "sums/s",
@@ -92,7 +94,7 @@ func (b *bench) smallSums(place string, db *client.DB, callers int) []*contender
 		}
 	}
 	out := []*contender{add("pulling", func(ctx context.Context, from, to int) error { return pullSum(ctx, db, from, to, 1<<20) })}
-	for _, s := range summers {
+	for _, s := range near {
 		out = append(out, add(s.name, func(ctx context.Context, from, to int) error { return s.run(ctx, db, from, to) }))
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/locuskv/locus/bench/functions/native"
 	"github.com/locuskv/locus/client"
 	"github.com/locuskv/locus/examples/flights"
 	"github.com/locuskv/locus/examples/guests"
@@ -57,7 +58,7 @@ func (b *bench) firstCalls(ctx context.Context, row *Row) (err error) {
 
 func firstRound(ctx context.Context, db *client.DB, callees []near, samples [][2][]float64, records int64) error {
 	ks := db.Keyspace(jsonKeyspace)
-	if _, err := jsonLayout.near[0].run(ctx, ks.All()); err != nil {
+	if _, err := builtin(native.DelaysJSON).run(ctx, ks.All()); err != nil {
 		return err
 	}
 	for i, f := range callees {

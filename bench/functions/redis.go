@@ -135,7 +135,7 @@ func readMeasured(text string) (m measured, err error) {
 
 // enough is how many requests take about as long as d.
 func (r *redis) enough(ctx context.Context, d time.Duration, clients, keys int, args ...string) (int, error) {
-	const trial = 2000
+	const trial = 200
 	m, err := r.measure(ctx, clients, trial, keys, args...)
 	return max(trial, int(m.rate*d.Seconds())), err
 }

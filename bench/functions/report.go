@@ -92,6 +92,13 @@ func (r *Row) aim(state, what, unit string, got, want float64, atMost bool) {
 	r.Aims = append(r.Aims, Aim{State: state, What: what, Unit: unit, Want: want, AtMost: atMost, Got: got, Met: met})
 }
 
+// skip says once that something is missing.
+func (r *Row) skip(what string) {
+	if !slices.Contains(r.Skipped, what) {
+		r.Skipped = append(r.Skipped, what)
+	}
+}
+
 // times is how many times a is of b; 0 if that can't be told.
 func times(a, b float64) float64 {
 	if b == 0 {

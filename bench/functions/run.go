@@ -94,7 +94,7 @@ func (b *bench) stage(ctx context.Context, name string, jobs []job, of func(spec
 			continue
 		}
 		if ctx.Err() != nil {
-			j.row.Skipped = append(j.row.Skipped, name+": the time of --limit was over")
+			j.row.skip(name+": the time of --limit was over")
 			continue
 		}
 		b.o.Tell(fmt.Sprintf("%s, %s: %s", j.name, name, j.title))
@@ -102,7 +102,7 @@ func (b *bench) stage(ctx context.Context, name string, jobs []job, of func(spec
 		switch {
 		case err == nil:
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			j.row.Skipped = append(j.row.Skipped, name+": the time of --limit was over before it was done")
+			j.row.skip(name+": the time of --limit was over before it was done")
 		default:
 			j.row.Failed = err.Error()
 			errs = append(errs, fmt.Errorf("%s, %s: %w", j.name, name, err))

@@ -16,13 +16,42 @@ const fixedSum = "fixedsum"
 // summer is a range function that sums a field up.
 type summer struct {
 	name, function string
-	module         []byte
-	f              client.RangeFunc[uint32, native.Total]
+	module         []byte // nil: native
+	aimed          bool
+	sum            func(ctx context.Context, span client.Span, offset uint32) (native.Total, error)
 }
 
 var summers = []summer{
-	{"native function", native.Sum, nil, client.NewRangeFunc[uint32, native.Total](native.Sum)},
-	{"guest in C", fixedSum, guests.FixedSum, client.NewRangeFunc[uint32, native.Total](fixedSum)},
+	{name: operatorsName, function: operators, aimed: true, sum: sumByOperators},
+	{name: "native function", function: native.Sum, sum: sumByFunction(native.Sum)},
+	{name: "guest in C", function: fixedSum, module: guests.FixedSum, aimed: true, sum: sumByFunction(fixedSum)},
+}
+
+func sumByFunction(name string) func(context.Context, client.Span, uint32) (native.Total, error) {
+	f := client.NewRangeFunc[uint32, native.Total](name)
+	return func(ctx context.Context, span client.Span, offset uint32) (native.Total, error) {
+		return f.Run(ctx, span, offset)
+	}
+}
+
+// present are the summers that the nodes have, with those registered that are guests.
+func (b *bench) present(ctx context.Context, row *Row, state string) ([]summer, error) {
+	if err := b.registerSummers(ctx); err != nil {
+		return nil, err
+	}
+	var out []summer
+	for _, s := range summers {
+		err := s.run(ctx, b.db, 0, b.size.sums) // unmeasured
+		if noOperators(err) {
+			row.skip(state+": "+withoutOperators)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		out = append(out, s)
+	}
+	return out, nil
 }
 
 func (b *bench) registerSummers(ctx context.Context) error {
@@ -35,7 +64,7 @@ func (b *bench) registerSummers(ctx context.Context) error {
 
 // run sums the records [from, to) of the sums up, and checks the answer.
 func (s summer) run(ctx context.Context, db *client.DB, from, to int) error {
-	got, err := s.f.Run(ctx, db.Keyspace(sumKeyspace).Span(sumKey(from), sumKey(to)), sumOffset)
+	got, err := s.sum(ctx, db.Keyspace(sumKeyspace).Span(sumKey(from), sumKey(to)), sumOffset)
 	if err != nil {
 		return err
 	}
@@ -68,7 +97,8 @@ func (b *bench) sumWarm(ctx context.Context, row *Row) error { return b.sum(ctx,
 func (b *bench) sumCold(ctx context.Context, row *Row) error { return b.sum(ctx, row, "cold", 50) }
 
 func (b *bench) sum(ctx context.Context, row *Row, state string, most float64) error {
-	if err := b.registerSummers(ctx); err != nil {
+	near, err := b.present(ctx, row, state)
+	if err != nil {
 		return err
 	}
 	const page = 1 << 20
@@ -76,16 +106,14 @@ func (b *bench) sum(ctx context.Context, row *Row, state string, most float64) e
 		state: state, name: "pulling: one scan, pages of 1024 KiB", unit: "ms", db: b.db,
 		turn: timed(func(ctx context.Context) error { return pullSum(ctx, b.db, 0, b.size.sums, page) }),
 	}}
-	for _, s := range summers {
-		run := func(ctx context.Context) error { return s.run(ctx, b.db, 0, b.size.sums) }
-		if err := run(ctx); err != nil { // unmeasured
-			return err
-		}
-		contenders = append(contenders, &contender{state: state, name: s.name, unit: "ms", db: b.db, turn: timed(run)})
+	for _, s := range near {
+		contenders = append(contenders, &contender{
+			state: state, name: s.name, unit: "ms", db: b.db,
+			turn: timed(func(ctx context.Context) error { return s.run(ctx, b.db, 0, b.size.sums) }),
+		})
 	}
-	near := contenders[1:]
 	if b.redis == nil {
-		row.Skipped = append(row.Skipped, state+": Redis: "+b.report.Redis)
+		row.skip(state+": Redis: "+b.report.Redis)
 	} else {
 		c, err := b.redis.sums(ctx, state, b.size.sums)
 		if err != nil {
@@ -96,8 +124,10 @@ func (b *bench) sum(ctx context.Context, row *Row, state string, most float64) e
 	if err := interleave(ctx, row, b.o.Rounds, contenders...); err != nil {
 		return err
 	}
-	for _, c := range near {
-		row.aim(state, c.name, "ms", c.median(), most, true)
+	for i, s := range near {
+		if s.aimed {
+			row.aim(state, s.name, "ms", contenders[i+1].median(), most, true)
+		}
 	}
 	if b.size.sums != 100_000 {
 		row.Notes = append(row.Notes, fmt.Sprintf("%s: the aims are for 100,000 records, and these were %d", state, b.size.sums))

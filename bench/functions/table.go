@@ -32,7 +32,7 @@ var table = []spec{
 	},
 	{
 		name: "cold", title: "one range without the scan cache, against Badger's own iterator over the same store",
-		cold: (*bench).coldRange, needs: need{fixed: true},
+		cold: (*bench).coldRange, needs: need{fixed: true, sums: true},
 	},
 	{name: "cached", title: "sum of one field over batches in memory, one core", alone: (*bench).cached},
 	{
