@@ -277,7 +277,7 @@ func (b *bench) aggregates(ctx context.Context, row *Row, l *layout, db *client.
 		c := add(n.name, n.approximate, func(ctx context.Context) ([]flights.Airport, error) { return n.run(ctx, db.Keyspace(l.keyspace).All()) })
 		_, err := c.turn(ctx)
 		if noOperators(err) {
-			row.skip(state+": "+withoutOperators)
+			row.skip(state + ": " + withoutOperators)
 			continue
 		}
 		if err != nil {

@@ -75,7 +75,7 @@ func (b *bench) readCalls(ctx context.Context, row *Row) error {
 	call := b.rates("guest in C that reads the key", calls, "get", clients)
 	contenders := []*contender{call, b.rates("get", plain, "get", clients)}
 	if b.redis == nil {
-		row.skip("Redis: "+b.report.Redis)
+		row.skip("Redis: " + b.report.Redis)
 		return interleave(ctx, row, b.o.Rounds, contenders...)
 	}
 	other, err := b.redis.readCalls(ctx, clients, b.size.callKeys, b.o.Duration)

@@ -133,6 +133,20 @@ func (b *bench) turnCold(ctx context.Context, needs need) error {
 	return b.spread(ctx, needs)
 }
 
+// wereCold is an error if a node's scan cache has answered since its start.
+func (n *nodes) wereCold(ctx context.Context) error {
+	for _, node := range n.cluster.Nodes() {
+		m, err := node.Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		if hits, known := m["locus_scan_cache_hits_total"]; hits != 0 || !known {
+			return fmt.Errorf("%s: its scan cache, which was to be off, had %v hits", node.Name(), hits)
+		}
+	}
+	return nil
+}
+
 func (b *bench) engineCopy() string { return filepath.Join(b.group.Dir(), "engine") }
 
 // copyFiles copies a directory.

@@ -73,8 +73,10 @@ func (b *bench) all(ctx context.Context) error {
 			b.report.Rows = append(b.report.Rows, row)
 		}
 	}
-	if err := b.startRedis(ctx); err != nil {
-		return err
+	if !over(ctx) {
+		if err := b.startRedis(ctx); err != nil && !over(ctx) {
+			return err
+		}
 	}
 	errs := []error{b.stage(ctx, "alone", jobs, func(s spec) measureFunc { return s.alone })}
 	if needs != (need{}) {
@@ -93,16 +95,16 @@ func (b *bench) stage(ctx context.Context, name string, jobs []job, of func(spec
 		if f == nil || j.row.Failed != "" {
 			continue
 		}
-		if ctx.Err() != nil {
-			j.row.skip(name+": the time of --limit was over")
+		if over(ctx) {
+			j.row.skip(name + ": the time of --limit was over")
 			continue
 		}
 		b.o.Tell(fmt.Sprintf("%s, %s: %s", j.name, name, j.title))
 		err := f(b, ctx, j.row)
 		switch {
 		case err == nil:
-		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			j.row.skip(name+": the time of --limit was over before it was done")
+		case over(ctx):
+			j.row.skip(name + ": the time of --limit was over before it was done")
 		default:
 			j.row.Failed = err.Error()
 			errs = append(errs, fmt.Errorf("%s, %s: %w", j.name, name, err))
@@ -113,25 +115,50 @@ func (b *bench) stage(ctx context.Context, name string, jobs []job, of func(spec
 
 // onNodes does the stages warm and cold on three nodes.
 func (b *bench) onNodes(ctx context.Context, jobs []job, needs need) (err error) {
+	defer func() {
+		if b.nodes != nil {
+			err = errors.Join(err, b.nodes.remove())
+		}
+	}()
+	if !over(ctx) {
+		if err := b.begin(ctx, needs); err != nil && !over(ctx) {
+			return err
+		}
+	}
+	errs := []error{b.stage(ctx, "warm", jobs, func(s spec) measureFunc { return s.warm })}
+	if slices.ContainsFunc(jobs, func(j job) bool { return j.cold != nil }) {
+		errs = append(errs, b.coldStage(ctx, jobs, needs))
+	}
+	return errors.Join(errs...)
+}
+
+// begin starts three nodes and fills them.
+func (b *bench) begin(ctx context.Context, needs need) (err error) {
 	b.o.Tell("starting three nodes")
 	if b.nodes, err = startNodes(ctx, b.o, 3); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.nodes.remove()) }()
 	b.db, b.report.Version = b.nodes.db, b.nodes.version(ctx)
-	if err := b.fill(ctx, needs); err != nil {
-		return err
-	}
-	errs := []error{b.stage(ctx, "warm", jobs, func(s spec) measureFunc { return s.warm })}
-	if slices.ContainsFunc(jobs, func(j job) bool { return j.cold != nil }) && ctx.Err() == nil {
+	return b.fill(ctx, needs)
+}
+
+// coldStage does the stage cold.
+func (b *bench) coldStage(ctx context.Context, jobs []job, needs need) error {
+	if !over(ctx) {
 		b.o.Tell("starting the nodes again, without the scan cache")
-		if err := b.turnCold(ctx, needs); err != nil {
-			return errors.Join(append(errs, err)...)
+		if err := b.turnCold(ctx, needs); err != nil && !over(ctx) {
+			return err
 		}
 	}
-	errs = append(errs, b.stage(ctx, "cold", jobs, func(s spec) measureFunc { return s.cold }))
-	return errors.Join(errs...)
+	err := b.stage(ctx, "cold", jobs, func(s spec) measureFunc { return s.cold })
+	if over(ctx) {
+		return err
+	}
+	return errors.Join(err, b.nodes.wereCold(ctx))
 }
+
+// over says whether the time of --limit is over: what fails then has failed by that, and stages say of each row that it is missing.
+func over(ctx context.Context) bool { return errors.Is(ctx.Err(), context.DeadlineExceeded) }
 
 // loadAverage is the machine's, of a minute; empty where the system does not tell.
 func loadAverage() string {

@@ -43,7 +43,7 @@ func (b *bench) present(ctx context.Context, row *Row, state string) ([]summer, 
 	for _, s := range summers {
 		err := s.run(ctx, b.db, 0, b.size.sums) // unmeasured
 		if noOperators(err) {
-			row.skip(state+": "+withoutOperators)
+			row.skip(state + ": " + withoutOperators)
 			continue
 		}
 		if err != nil {
@@ -113,7 +113,7 @@ func (b *bench) sum(ctx context.Context, row *Row, state string, most float64) e
 		})
 	}
 	if b.redis == nil {
-		row.skip(state+": Redis: "+b.report.Redis)
+		row.skip(state + ": Redis: " + b.report.Redis)
 	} else {
 		c, err := b.redis.sums(ctx, state, b.size.sums)
 		if err != nil {
