@@ -86,6 +86,15 @@ func TestDelaysInC(t *testing.T) {
 	}
 }
 
+// TestDelaysInCBeginAnew: an accumulator whose first origin is the last one of the accumulator before, on the same instance.
+func TestDelaysInCBeginAnew(t *testing.T) {
+	one := packed.Append(nil, []byte("LAS/2001-01-01/0001"), []byte(`{"delay":7}`), 1, 0)
+	f := compile(t, newRuntime(t, Options{MaxInstances: 1}), "delays", compiled.Delays)
+	out, err := f.Result(ctx, udf.CodecJSON, nil, [][]byte{encoded(t, f, one), encoded(t, f, one, one)})
+	require.NoError(t, err)
+	require.Equal(t, `[{"origin":"LAS","flights":3,"sum":21,"p95":7}]`, string(out.Result))
+}
+
 func encoded(t *testing.T, f *Function, batches ...[]byte) []byte {
 	t.Helper()
 	a, err := f.NewAccumulator(ctx, udf.CodecJSON, nil)

@@ -86,6 +86,7 @@ void locus_range_init(uint32_t function, const unsigned char *arg, uint32_t len)
     memset(buckets, 0, BUCKETS * sizeof *buckets);
     origin_count = rare_count = 0;
     last = 0;
+    last_word = 0;
 }
 
 static int named(const origin *o, const unsigned char *name, uint32_t len) {
