@@ -232,6 +232,9 @@ func (e *FunctionNotFoundError) Error() string {
 	if e.Version != 0 {
 		v = fmt.Sprintf(" version %d", e.Version)
 	}
+	if e.Node == "" { // the cluster itself has none
+		return fmt.Sprintf("locus: function %q%s not found", e.Name, v)
+	}
 	return fmt.Sprintf("locus: function %q%s not found on node %s", e.Name, v, e.Node)
 }
 

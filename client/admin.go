@@ -77,17 +77,6 @@ type Status struct {
 	WantedReplicas  uint64
 }
 
-// FunctionInfo describes one version of a registered function.
-type FunctionInfo struct {
-	Name    string
-	Version uint32
-	Kind    string // pure, read-only, read-write, range, map
-	Runtime string // native, wasm
-	Hash    string // SHA-256 of the module, hexadecimal; empty for native
-	Size    uint64
-	Active  bool
-}
-
 // Split is what a range was split into.
 type Split struct {
 	Left, Right RangeID
@@ -258,41 +247,4 @@ func (db *DB) Status(ctx context.Context) (Status, error) {
 		DriverAddress: m.DriverAddress, Keyspaces: m.Keyspaces, WantedReplicas: m.WantedReplicas,
 		Holds: m.Holds, OldestHold: Timestamp(m.OldestHold),
 	}, nil
-}
-
-// RegisterFunction stores a WebAssembly module and makes it the active version of a function.
-func (db *DB) RegisterFunction(ctx context.Context, name string, module []byte) (FunctionInfo, error) {
-	ctx, cancel := db.limited(ctx)
-	defer cancel()
-	m, err := call(ctx, db, false, func(ctx context.Context, c locuspb.LocusClient) (*locuspb.RegisterFunctionResponse, error) {
-		return c.RegisterFunction(ctx, &locuspb.RegisterFunctionRequest{Name: name, Module: module})
-	})
-	if err != nil {
-		return FunctionInfo{}, public(err, nil)
-	}
-	return functionInfo(m.GetFunction()), nil
-}
-
-// Functions lists the functions that the cluster knows.
-func (db *DB) Functions(ctx context.Context) ([]FunctionInfo, error) {
-	ctx, cancel := db.limited(ctx)
-	defer cancel()
-	m, err := call(ctx, db, true, func(ctx context.Context, c locuspb.LocusClient) (*locuspb.ListFunctionsResponse, error) {
-		return c.ListFunctions(ctx, &locuspb.ListFunctionsRequest{})
-	})
-	if err != nil {
-		return nil, public(err, nil)
-	}
-	var out []FunctionInfo
-	for _, f := range m.Functions {
-		out = append(out, functionInfo(f))
-	}
-	return out, nil
-}
-
-func functionInfo(f *locuspb.FunctionInfo) FunctionInfo {
-	return FunctionInfo{
-		Name: f.GetName(), Version: f.GetVersion(), Kind: f.GetKind(), Runtime: f.GetRuntime(), Hash: f.GetHash(),
-		Size: f.GetSize(), Active: f.GetActive(),
-	}
 }

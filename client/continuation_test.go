@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -41,8 +42,9 @@ func TestContinue(t *testing.T) {
 		_, err := ks.Put(ctx, []byte("k00-later"), nil)
 		require.NoError(t, err)
 		require.NotZero(t, at.Timestamp())
-		rest := collect(t, ks, append(order, Continue(at))...)
+		rest := collect(t, ks, append(order, Continue(at), Hold(time.Minute))...)
 		require.ElementsMatch(t, want, append(sure, rest...))
+		require.EqualValues(t, at.Timestamp(), f.holds[0].Timestamp, "what is held is the run's timestamp, not a fresh one")
 	}
 }
 

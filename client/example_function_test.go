@@ -59,7 +59,7 @@ func ExampleFunc_Do() {
 	visits := ks.Key([]byte("clicks"))
 
 	r := must(counter.Do(ctx, visits, 10, client.DryRun()))
-	fmt.Println(r.Value)
+	fmt.Println(r.Value, string(r.Writes[0].Key), string(r.Writes[0].Value))
 	_, err := ks.Get(ctx, []byte("clicks"))
 	fmt.Println(errors.Is(err, client.ErrNotFound))
 
@@ -67,7 +67,7 @@ func ExampleFunc_Do() {
 	item := must(ks.Get(ctx, []byte("clicks")))
 	fmt.Println(r.Value, string(item.Value), r.Timestamp == item.Timestamp, r.Fuel > 0, r.Version)
 	// Output:
-	// 10
+	// 10 clicks 10
 	// true
 	// 10 10 true true 0
 }

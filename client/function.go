@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"time"
 
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/keys"
@@ -82,7 +83,8 @@ type dryRun struct{}
 
 func (dryRun) applyCall(o *callOptions) { o.dryRun = true }
 
-// DryRun runs the function and drops what it wrote.
+// DryRun runs the function as the real call would run now, and has Do return what it would write (Result.Writes) instead of writing
+// it. Nothing is kept of it: with a RequestID it does not stand for the real call under the same one, whose random numbers it draws.
 func DryRun() CallOption { return dryRun{} }
 
 type optimistic struct{}
@@ -103,13 +105,34 @@ type Result[Out any] struct {
 	Value Out
 	// Timestamp of the call: of its writes, if it wrote. 0 for a call that touches no key.
 	Timestamp Timestamp
-	Fuel      uint64 // used
-	Version   uint32 // that ran
+	Fuel      uint64  // used
+	Version   uint32  // that ran
+	Writes    []Write // of a dry run: the last write to each key, by key
+}
+
+// Write is what a call would write to a key.
+type Write struct {
+	Key    []byte
+	Value  []byte
+	Delete bool
+	TTL    time.Duration // 0: the value does not expire
+}
+
+// writesOf takes the writes of a dry run out of an answer.
+func writesOf(c *locuspb.CallResponse, l *keys.Layout) (out []Write, err error) {
+	for _, m := range c.GetWrites() {
+		user, err := l.Decode(m.GetKey())
+		if err != nil {
+			return nil, &InternalError{Reason: "a node answered with a write to a key of another keyspace"}
+		}
+		out = append(out, Write{Key: user, Value: m.GetValue(), Delete: m.GetDelete(), TTL: time.Duration(m.GetTtlMs()) * time.Millisecond})
+	}
+	return out, nil
 }
 
 // Call runs the function on the target and returns its result. On a key or a group it is atomic and takes
 // effect exactly once, like a write; its errors are a write's, and *FunctionError, *FunctionNotFoundError,
-// *FuelError, and *ResultError.
+// *FuelError, *PermissionError, and *ResultError.
 func (f Func[In, Out]) Call(ctx context.Context, t Target, in In, opts ...CallOption) (Out, error) {
 	r, err := f.Do(ctx, t, in, opts...)
 	return r.Value, err
@@ -122,20 +145,20 @@ func (f Func[In, Out]) Do(ctx context.Context, t Target, in In, opts ...CallOpti
 	if err != nil {
 		return zero, err
 	}
-	resp, err := doCall(ctx, t, &locuspb.CallRequest{
+	resp, writes, err := doCall(ctx, t, &locuspb.CallRequest{
 		Function: f.name, Version: f.o.version, Argument: argument, Codec: wireCodecs[f.o.codec],
 	}, opts)
 	if err != nil {
 		return zero, err
 	}
 	c := resp.GetCall()
-	r := Result[Out]{Timestamp: Timestamp(resp.Timestamp), Fuel: c.GetFuel(), Version: c.GetVersion()}
+	r := Result[Out]{Timestamp: Timestamp(resp.Timestamp), Fuel: c.GetFuel(), Version: c.GetVersion(), Writes: writes}
 	r.Value, err = decode[Out](f.o.codec, c.GetResult())
 	return r, err
 }
 
 // doCall is what calls of all types share.
-func doCall(ctx context.Context, t Target, req *locuspb.CallRequest, opts []CallOption) (*locuspb.Response, error) {
+func doCall(ctx context.Context, t Target, req *locuspb.CallRequest, opts []CallOption) (resp *locuspb.Response, writes []Write, err error) {
 	var o callOptions
 	for _, f := range opts {
 		if f != nil {
@@ -144,26 +167,28 @@ func doCall(ctx context.Context, t Target, req *locuspb.CallRequest, opts []Call
 	}
 	req.DryRun, req.Optimistic = o.dryRun, o.optimistic
 	if req.Function == "" {
-		return nil, &InvalidArgumentError{Reason: "the function has no name"}
+		return nil, nil, &InvalidArgumentError{Reason: "the function has no name"}
 	}
 	db, ks, key := t.target()
 	if db == nil {
-		return nil, &InvalidArgumentError{Reason: "the call's target is the zero value"}
+		return nil, nil, &InvalidArgumentError{Reason: "the call's target is the zero value"}
 	}
 	if ks == nil {
-		return db.run(ctx, nil, &locuspb.Request{Op: &locuspb.Request_Call{Call: req}}, o.id)
+		resp, err = db.run(ctx, nil, &locuspb.Request{Op: &locuspb.Request_Call{Call: req}}, o.id)
+		return resp, nil, err
 	}
 	if err := checkKey(key); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var resp *locuspb.Response
-	err := ks.twice(ctx, func(l *keys.Layout) (err error) {
+	err = ks.twice(ctx, func(l *keys.Layout) (err error) {
 		c := &locuspb.CallRequest{
 			Key: l.Encode(key), Function: req.Function, Version: req.Version, Argument: req.Argument,
 			Codec: req.Codec, DryRun: req.DryRun, Optimistic: req.Optimistic,
 		}
-		resp, err = db.run(ctx, ks, &locuspb.Request{Op: &locuspb.Request_Call{Call: c}}, o.id)
+		if resp, err = db.run(ctx, ks, &locuspb.Request{Op: &locuspb.Request_Call{Call: c}}, o.id); err == nil {
+			writes, err = writesOf(resp.GetCall(), l)
+		}
 		return err
 	})
-	return resp, err
+	return resp, writes, err
 }

@@ -72,7 +72,7 @@ func KeyOrder() RunOption { return keyOrder{} }
 // is not done again. Without a deadline of ctx it takes as long as it takes, unless 30 s pass without any progress.
 //
 // Errors are *SpanUnavailableError, *TimestampUnavailableError, *FunctionError, *FunctionNotFoundError,
-// *FuelError, *ResultError and ctx's.
+// *FuelError, *PermissionError, *ResultError and ctx's.
 func (f RangeFunc[In, Out]) Run(ctx context.Context, span Span, in In, opts ...RunOption) (Out, error) {
 	r, err := f.Do(ctx, span, in, opts...)
 	return r.Value, err

@@ -117,7 +117,7 @@ find_rustc || install rustc libstd-rust-dev-wasm32
 if find_rustc; then
 	rustc_version=$("$rustc" --version | cut -d' ' -f2)
 	if ! differing_version rustc "$rustc_version"; then
-		for source in examples/guests/rust/*.rs; do
+		for source in examples/guests/rust/*.rs udf/wasm/testdata/*.rs; do
 			build_rust "$source" "${source%.rs}.wasm"
 		done
 	fi

@@ -64,6 +64,7 @@ type core struct {
 	clock       hlc.Timestamp      // the highest of all heartbeats and requests for holds
 	holdsChange uint64             // counts the changes of holds in this office
 	untold      map[string]*notice // by id: holds that not every store is known to keep to
+	tellings    []*notice          // of the map: see AwaitMap
 }
 
 // NewDriver makes a driver that does nothing before Start.
@@ -146,8 +147,16 @@ func (d *Driver) Heartbeat(req *locuspb.HeartbeatRequest) (resp *locuspb.Heartbe
 	return resp, err
 }
 
-// Touch makes every node fetch the map again with its next heartbeat: the functions have changed.
-func (d *Driver) Touch() { d.step(func(c *core) { c.cl.version++ }) }
+// Office is a condition that holds for as long as this term of office lasts, and never again: a write that has it, to the range
+// of the driver's records, does nothing once another driver has begun. An error says that there is no term, or not yet.
+func (d *Driver) Office() (*locuspb.Condition, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.core.ready(); err != nil {
+		return nil, err
+	}
+	return d.core.inOffice(), nil
+}
 
 // Await makes a method with a done parameter blocking:
 //
@@ -226,7 +235,10 @@ func (d *core) resign() {
 	for _, t := range d.untold {
 		t.tell(d, notDriver)
 	}
-	d.running, d.wishes, d.births = nil, nil, nil
+	for _, t := range d.tellings {
+		t.tell(d, notDriver)
+	}
+	d.running, d.wishes, d.births, d.tellings = nil, nil, nil, nil
 }
 
 // takeOffice: read the office number, claim the next one, read the records.

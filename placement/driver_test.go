@@ -473,9 +473,9 @@ func TestHeartbeatMap(t *testing.T) {
 	if same := again(resp.MapVersion); same.Routes != nil || same.MapVersion != resp.MapVersion {
 		t.Errorf("unchanged map sent again: %v", same)
 	}
-	b.Touch()
+	b.AwaitMap(func(error) {})
 	if moved := again(resp.MapVersion); moved.Routes != nil || len(moved.Nodes) != 1 || moved.MapVersion == resp.MapVersion {
-		t.Errorf("after Touch: %v", moved)
+		t.Errorf("after AwaitMap: %v", moved)
 	}
 	old := resp.MapVersion
 	b = started(t, rec)

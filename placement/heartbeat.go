@@ -34,7 +34,9 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 	d.advance(now)
 	d.refuse(now, n, req.Refused)
 	d.spread(now)
-	resp := &locuspb.HeartbeatResponse{Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, n.holding)}
+	resp := &locuspb.HeartbeatResponse{
+		Operators: d.handOut(now, n), Gone: d.cl.gone(n.id, n.holding), FunctionsMs: d.functionsTrust().Milliseconds(),
+	}
 	if current && n.taken {
 		resp.Taken = req.Clock
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/locuskv/locus/internal/ids"
 )
 
-// notice is the telling of all nodes that a keyspace is dropped, or that a timestamp is held (holds.go). A node has heard when
-// it reports a map, or holds, of the notice's version or above. Who takes office tells all of them again: what the nodes had heard from the
+// notice is the telling of all nodes that a keyspace is dropped, that a timestamp is held (holds.go), or of the map as it is
+// (AwaitMap). A node has heard when it reports a map, or holds, of the notice's version or above. Who takes office tells all of them again: what the nodes had heard from the
 // driver before is not recorded.
 type notice struct {
 	name    string
@@ -60,8 +60,42 @@ func (d *core) spread(now time.Duration) {
 			b.notice = nil
 		}
 	}
+	d.tellings = slices.DeleteFunc(d.tellings, func(n *notice) bool {
+		heard := d.heardByAll(now, n.version)
+		if heard {
+			n.tell(d, nil)
+		}
+		return heard
+	})
 	d.spreadHolds(now)
 }
+
+// AwaitMap has every node fetch the map again, and with it what the caller adds to answers, and calls done when all that are
+// heard from have it. A node that has been silent for Options.SuspectAfter is not waited for: see functionsTrust.
+func (d *Driver) AwaitMap(done func(error)) {
+	d.step(func(c *core) { c.awaitMap(done) })
+}
+
+func (d *core) awaitMap(done func(error)) {
+	if err := d.ready(); err != nil {
+		d.effect(func() { done(err) })
+		return
+	}
+	if len(d.tellings) >= maxWaiters {
+		d.effect(func() { done(&api.OverloadedError{What: "placement driver", RetryAfter: d.o.HurryInterval}) })
+		return
+	}
+	d.cl.version++
+	n := &notice{version: d.mapVersion()}
+	n.await(d, done)
+	d.tellings = append(d.tellings, n)
+	d.spread(d.o.Now())
+}
+
+// functionsTrust is for how long from when it sent its report a node may go by the functions that came with the answer. It is
+// shorter than the silence after which a notice no longer waits for the node, which is counted from when the report arrived: so a
+// node that is not waited for has stopped going by what it has not heard is old, if its clock and the driver's run about as fast.
+func (d *core) functionsTrust() time.Duration { return d.o.SuspectAfter * 3 / 5 }
 
 func (d *core) heardByAll(now time.Duration, version uint64) bool {
 	for _, n := range d.cl.nodes {
@@ -72,8 +106,13 @@ func (d *core) heardByAll(now time.Duration, version uint64) bool {
 	return true
 }
 
-// unaware says whether a node has not heard of a drop yet.
+// unaware says whether a node has not heard of a drop, or of the map that somebody waits for, yet.
 func (d *core) unaware(n *node) bool {
+	for _, t := range d.tellings {
+		if n.has < t.version {
+			return true
+		}
+	}
 	for _, b := range d.burials {
 		if b.notice != nil && n.has < b.notice.version {
 			return true

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -12,6 +14,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/topology"
 )
@@ -56,6 +59,11 @@ func (b *batch) command(c *command) {
 		return
 	}
 	sess := c.req.Session
+	if c.req.GetCall().GetDryRun() {
+		// It has the session's number for its call's id alone, and leaves nothing under it: the same number may be that of the
+		// real call, before or after.
+		sess = nil
+	}
 	if sess != nil {
 		prior, err := b.q.sessions.check(sess, b.entry.TS, b.q.r.store.clock.MaxOffset(), b.q.r.store.opts.MaxSessionBytes)
 		if err != nil {
@@ -89,7 +97,7 @@ func (b *batch) command(c *command) {
 		return
 	case err != nil:
 		resp = &locuspb.Response{Error: api.ToProto(err)}
-		if sess.GetRetry() {
+		if sess.GetRetry() && !repeats(err) {
 			b.remember(sess, resultRefused, mustMarshal(resp.Error))
 		}
 	default:
@@ -103,6 +111,10 @@ func (b *batch) command(c *command) {
 	}
 	b.settle(c, resp)
 }
+
+// repeats says that an error is no outcome: whoever gets it sends the command again, and would get it for ever if it were
+// remembered.
+func repeats(err error) bool { return api.CodeOf(err) == api.CodeRetry }
 
 // routed refuses a command that was queued for other bounds, or that another range holds the first key of.
 func (b *batch) routed(req *locuspb.Request) error {
@@ -371,9 +383,32 @@ func (b *batch) call(c *command, call *locuspb.CallRequest) (*locuspb.Response, 
 	}
 	resp := &locuspb.Response{Result: &locuspb.Response_Call{Call: result}}
 	if call.DryRun {
+		var planned []optimisticWrite
+		for _, w := range tx.writes {
+			ttl := int64(0)
+			if w.Expires != 0 {
+				ttl = w.Expires.Sub(b.entry.TS).Milliseconds()
+			}
+			planned = append(planned, optimisticWrite{dataWrite: w, ttlMillis: ttl})
+		}
+		result.Writes = dryWrites(planned)
 		return resp, nil, nil
 	}
 	return resp, tx.writes, nil
+}
+
+// dryWrites is what a dry run tells of its writes: the last one to each key, by key. They are bounded as those of the real call
+// are (Options.MaxCommandBytes).
+func dryWrites(planned []optimisticWrite) []*locuspb.Mutation {
+	last := make(map[string]*locuspb.Mutation, len(planned))
+	for _, w := range planned {
+		last[string(w.Key)] = &locuspb.Mutation{Key: w.Key, Value: w.Value, Delete: w.Delete, TtlMs: w.ttlMillis}
+	}
+	out := make([]*locuspb.Mutation, 0, len(last))
+	for _, key := range slices.Sorted(maps.Keys(last)) {
+		out = append(out, last[key])
+	}
+	return out
 }
 
 // checkedTx is what the two kinds of Tx share: what a call may touch and write.
@@ -420,6 +455,9 @@ func (t *checkedTx) CallID() [24]byte {
 	}
 	return id
 }
+
+// Range is the range that evaluates the call.
+func (t *checkedTx) Range() ids.RangeID { return t.r.id }
 
 // evalTx is the Tx of a call on the sequencer.
 type evalTx struct {

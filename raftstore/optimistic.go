@@ -272,6 +272,7 @@ func (b *batch) conclude(a *attempt, dryRun bool) (*locuspb.Response, []dataWrit
 	}
 	resp := &locuspb.Response{Result: &locuspb.Response_Call{Call: a.resp}}
 	if dryRun {
+		a.resp.Writes = dryWrites(a.writes)
 		return resp, nil, nil
 	}
 	writes := make([]dataWrite, len(a.writes))

@@ -248,6 +248,59 @@ func TestRetryThatWroteNothing(t *testing.T) {
 	}
 }
 
+// TestAnswerToTryAgainIsNotRemembered: a retried call that is told to try again does, and gets its turn.
+func TestAnswerToTryAgainIsNotRemembered(t *testing.T) {
+	c := newTestCluster(t, 1)
+	ready := false
+	c.eval = func(call *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
+		if !ready {
+			return nil, &api.RetryError{Reason: "not yet"}
+		}
+		return &locuspb.CallResponse{}, tx.Put(call.Key, []byte("1"), 0)
+	}
+	s := newTestSession(1, c.node(1).clock.Now())
+	retry := func() *locuspb.Request {
+		r := s.with(1, call("put", "a", ""))
+		r.Session.Retry = true
+		return r
+	}
+	want[*api.RetryError](t, "the first retry", c.do(c.leaseholder(testRange), testRange, retry()).err())
+	ready = true
+	c.ok(testRange, retry())
+	if v := c.ok(testRange, get("a")).value(); v != "1" {
+		t.Fatalf("got %q", v)
+	}
+}
+
+// TestDryRunLeavesItsNumberAlone: a dry run that is sent again is no result of the command that has the number.
+func TestDryRunLeavesItsNumberAlone(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.eval = func(call *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
+		for _, v := range []string{"1", "2"} {
+			if err := tx.Put(call.Key, []byte(v), 60_000); err != nil {
+				return nil, err
+			}
+		}
+		return &locuspb.CallResponse{}, nil
+	}
+	s := newTestSession(1, c.node(1).clock.Now())
+	for _, mode := range []*locuspb.Request{call("put", "a", ""), optimistic("put", "a", "")} {
+		dry := s.with(1, mode)
+		dry.GetCall().DryRun, dry.Session.Retry = true, true
+		writes := c.ok(testRange, dry).resp.GetCall().Writes
+		if len(writes) != 1 || string(writes[0].Value) != "2" || writes[0].TtlMs != 60_000 {
+			t.Fatalf("a dry run would write %v", writes)
+		}
+	}
+	if p := c.ok(testRange, get("a")); p.resp.GetGet().Found {
+		t.Fatal("a dry run wrote")
+	}
+	c.ok(testRange, s.with(1, call("put", "a", "")))
+	if v := c.ok(testRange, get("a")).value(); v != "2" {
+		t.Fatal("the real call was taken for the dry run")
+	}
+}
+
 // TestFunctionsOwnWhatTheyGet: a function that changes the bytes it was given changes nothing else.
 func TestFunctionsOwnWhatTheyGet(t *testing.T) {
 	c := newTestCluster(t, 1)

@@ -76,12 +76,15 @@ type Tx interface {
 	Timestamp() hlc.Timestamp
 	// CallID identifies the command for ever: session and number.
 	CallID() [24]byte
+	// Range is where the call runs.
+	Range() ids.RangeID
 }
 
 // View is a range at one timestamp, for range functions and read-only calls. Close it.
 type View interface {
 	Timestamp() hlc.Timestamp
 	Get(key []byte) (value []byte, found bool, err error)
+	// Scan calls f as Tx.Scan does. The batch is valid until f returns, and is not to be changed: others are shown the same bytes.
 	Scan(span keys.Span, strip int, f func(batch []byte) bool) error
 	Close()
 }

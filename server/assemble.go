@@ -49,10 +49,13 @@ func (n *Node) assemble(context.Context) error {
 		node: n.ident.NodeID, native: n.o.Functions, compiler: wasmCompiler{modules}, cmap: n.cmap,
 		fs: n.dir.fs, dir: n.dir.file(moduleDir),
 		list: func(ctx context.Context) ([]*locuspb.FunctionInfo, error) {
-			return n.registered(ctx, &locuspb.ListFunctionsRequest{})
+			return n.registered(ctx)
 		},
 		fetch: func(ctx context.Context, hash string) ([]byte, error) { return n.catalog.module(ctx, hash) },
+		trust: trust{clock: boottime.Now, refresh: func() { n.reporter.refresh() }},
 	}
+	n.functions.accounts = newAccounts(n.functions.known)
+	n.tidier = &tidier{functions: n.functions, compiled: n.dir.file(compiledDir), limit: maxCompiledBytes}
 	return nil
 }
 
@@ -97,7 +100,7 @@ func (n *Node) connectStore(s store) {
 	n.reporter = newReporter()
 	n.session = newSession(n.clock)
 	n.system = &system{peers: n.peers, cmap: n.cmap, store: s, session: n.session, refresh: n.reporter.refresh}
-	n.catalog = &catalog{system: n.system}
+	n.catalog = newCatalog(n.system, n.clock.Now)
 	n.office = &office{
 		store: s, system: n.system, catalog: n.catalog, self: n.self, hint: n.finder.hint, log: n.log,
 		options: placement.Options{ClusterID: n.ident.ClusterID, DeadAfter: n.o.DeadAfter},
@@ -112,6 +115,8 @@ func (n *Node) connectStore(s store) {
 	n.reporter.splitter = newSplitter(s, n.cmap.Layout, n.o.MaxRangeBytes, n.loads, n.reporter.refresh, n.log)
 	n.reporter.finder, n.reporter.office, n.reporter.self = n.finder, n.office, n.self
 	n.reporter.interval, n.reporter.log, n.reporter.learned = n.o.HeartbeatInterval, n.log, n.keepPeers
+	n.reporter.trusted = n.functions.trust.renew
+	n.reporter.functions = func(list []*locuspb.FunctionInfo) { n.tidier.look(list, n.wg.Go) }
 	n.reporter.moved = func() uint64 { return n.store.Changes() }
 	n.dispatcher = &dispatcher{
 		store: s, clock: n.clock, cmap: n.cmap, functions: n.functions, refetch: n.refetchKeyspaces,

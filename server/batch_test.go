@@ -57,7 +57,7 @@ func newTestDispatcher(t testing.TB, s store) *dispatcher {
 	}})
 	return &dispatcher{
 		store: s, clock: hlc.NewClock(time.Now, 0), cmap: m, room: &room{self: 1, disk: plenty(), cmap: m, store: s}, loads: newLoads(1, 1, time.Second), pure: make(chan struct{}, 2),
-		functions: &functions{node: "here", native: testFunctions(t), cmap: m, list: func(context.Context) ([]*locuspb.FunctionInfo, error) { return nil, nil }},
+		functions: &functions{node: "here", native: testFunctions(t), cmap: m, list: func(context.Context) ([]*locuspb.FunctionInfo, error) { return nil, nil }, accounts: newAccounts(func(functionVersion) bool { return true })},
 		refetch:   func(context.Context) error { return nil },
 	}
 }

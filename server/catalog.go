@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,162 +11,285 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/placement"
 )
 
-// Functions in the system keyspace:
+// catalog is the registered functions as the node that runs the placement driver knows them: it alone changes them, so what it
+// has read it need not read again. That it is alone takes two conditions, which every write has:
 //
-//	fn/<name>/<version, 10 digits>  FunctionInfo of a version; the highest is the active one
-//	mod/<hash>/<n, 6 digits>        the n-th chunk of a module
+//   - the office: the number of the driver's term is the one in the records. A driver that was replaced and does not know it
+//     changes nothing, whenever its writes arrive.
+//   - the epoch: the number in the record "registry", which the catalog raises before it reads the records. A write whose outcome is
+//     not known may still arrive; the catalog then reads anew, and after it has raised the epoch the write is too late.
 //
-// A module's chunks are complete before the first version that names it is written. Versions and modules
-// are never changed; registering the same module again under a name is the same version.
-const (
-	prefixFunction = "fn/"
-	prefixModule   = "mod/"
-	chunkLen       = 256 << 10
-	maxModule      = 15 << 20 // one message carries it
-)
-
-func versionKey(name string, version uint32) []byte {
-	return systemLayout.Encode(fmt.Appendf(nil, "%s%s/%010d", prefixFunction, name, version))
-}
-
-func chunkSpan(hash string) keys.Span {
-	return keys.PrefixSpan(systemLayout.Encode([]byte(prefixModule + hash + "/")))
-}
-
-func chunkKey(hash string, n int) []byte {
-	return systemLayout.Encode(fmt.Appendf(nil, "%s%s/%06d", prefixModule, hash, n))
-}
-
-// catalog is the registered functions, as this node knows them. On the node that runs the placement driver
-// it is the truth, because only that node changes it: it is read from the system range once per office.
+// Modules are written before the version that names them, and deleted after: the chunks that a crash leaves between, or a write whose
+// turn never came, are swept up by the first change that follows a reading.
 type catalog struct {
-	system *system
+	records catalogRecords
+	now     func() hlc.Timestamp
 
-	register sync.Mutex // one registration at a time
+	// turn has one token: one reading or change at a time. What is below it belongs to who has it.
+	turn     chan struct{}
+	registry *registry
+	office   *locuspb.Condition
+	epoch    *locuspb.Condition
+	swept    bool // no module is there that nobody names
 
 	mu struct {
 		sync.Mutex
-		loaded bool
+		office []byte // of list; nil: there is none
 		list   []*locuspb.FunctionInfo
 	}
 }
 
-// forget makes the next list read the records again: another office may have changed them.
-func (c *catalog) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.loaded = false
+// catalogRecords is the system keyspace.
+type catalogRecords interface {
+	scan(ctx context.Context, span keys.Span) ([]placement.Record, error)
+	// scanKeys is scan without the values.
+	scanKeys(ctx context.Context, span keys.Span) ([]placement.Record, error)
+	write(ctx context.Context, key []byte, w *locuspb.WriteRequest) (more bool, err error)
 }
 
-// list is all versions of all functions, by name and version.
-func (c *catalog) list(ctx context.Context) ([]*locuspb.FunctionInfo, error) {
+func newCatalog(records catalogRecords, now func() hlc.Timestamp) *catalog {
+	return &catalog{records: records, now: now, turn: make(chan struct{}, 1)}
+}
+
+// list is all versions of all functions, by name and version, as they are in a term of office. The messages must not be changed.
+func (c *catalog) list(ctx context.Context, office *locuspb.Condition) ([]*locuspb.FunctionInfo, error) {
 	c.mu.Lock()
-	list, loaded := c.mu.list, c.mu.loaded
+	list, known := c.mu.list, bytes.Equal(c.mu.office, office.Value)
 	c.mu.Unlock()
-	if loaded {
+	if known {
 		return list, nil
 	}
-	return c.reload(ctx)
+	err := c.inTurn(ctx, office, func() (err error) {
+		list = c.registry.list()
+		return nil
+	})
+	return list, err
 }
 
-func (c *catalog) reload(ctx context.Context) ([]*locuspb.FunctionInfo, error) {
-	records, err := c.system.scan(ctx, keys.PrefixSpan(systemLayout.Encode([]byte(prefixFunction))))
-	if err != nil {
-		return nil, err
+// inTurn runs f alone, with the records read. If f fails with a write whose outcome is not known, they are read again.
+func (c *catalog) inTurn(ctx context.Context, office *locuspb.Condition, f func() error) error {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	var list []*locuspb.FunctionInfo
-	for _, r := range records {
-		info := new(locuspb.FunctionInfo)
-		if err := proto.Unmarshal(r.Value, info); err != nil {
-			return nil, fmt.Errorf("server: record %q of a function can't be read: %w", r.Key, err)
+	if c.registry == nil || !bytes.Equal(c.office.GetValue(), office.Value) {
+		if err := c.read(ctx, office); err != nil {
+			return err
 		}
-		if n := len(list); n > 0 && list[n-1].Name == info.Name {
-			list[n-1].Active = false
-		}
-		info.Active = true
-		list = append(list, info)
 	}
-	c.mu.Lock()
-	c.mu.list, c.mu.loaded = list, true
-	c.mu.Unlock()
-	return list, nil
+	return f()
 }
 
-// add stores a module and gives it the next version of its name.
-func (c *catalog) add(ctx context.Context, info *locuspb.FunctionInfo, module []byte) (*locuspb.FunctionInfo, error) {
-	c.register.Lock()
-	defer c.register.Unlock()
-	for {
-		list, err := c.reload(ctx)
+// read raises the epoch and reads the records.
+func (c *catalog) read(ctx context.Context, office *locuspb.Condition) error {
+	c.forget()
+	for c.registry == nil {
+		now, err := c.records.scan(ctx, keys.KeySpan(registryKey()))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		last := newest(list, info.Name)
-		if last != nil && last.Hash == info.Hash {
-			return last, nil
+		was := &locuspb.Condition{Key: registryKey(), Kind: locuspb.Condition_ABSENT}
+		number := uint64(0)
+		if len(now) > 0 {
+			if len(now[0].Value) != 8 {
+				return fmt.Errorf("server: record %q has %d bytes, not 8", keyRegistry, len(now[0].Value))
+			}
+			number = binary.BigEndian.Uint64(now[0].Value)
+			was.Kind, was.Value = locuspb.Condition_VALUE, now[0].Value
 		}
-		if !slices.ContainsFunc(list, func(i *locuspb.FunctionInfo) bool { return i.Hash == info.Hash }) {
+		epoch := binary.BigEndian.AppendUint64(nil, number+1)
+		_, err = c.records.write(ctx, registryKey(), &locuspb.WriteRequest{
+			Mutations:  []*locuspb.Mutation{{Key: registryKey(), Value: epoch}},
+			Conditions: []*locuspb.Condition{office, was},
+		})
+		var other *api.ConditionError
+		if errors.As(err, &other) && bytes.Equal(other.Key, registryKey()) {
+			continue // a write of ours that was given up has arrived after all
+		}
+		if err != nil {
+			return deposed(err, office)
+		}
+		records, err := c.records.scan(ctx, keys.PrefixSpan(systemLayout.Encode([]byte(prefixFunction))))
+		if err != nil {
+			return err
+		}
+		g, err := readRegistry(records)
+		if err != nil {
+			return err
+		}
+		c.office, c.swept = office, false
+		c.epoch = &locuspb.Condition{Key: registryKey(), Kind: locuspb.Condition_VALUE, Value: epoch}
+		c.take(g)
+	}
+	return nil
+}
+
+// forget makes the next one who has the turn read the records.
+func (c *catalog) forget() {
+	c.registry = nil
+	c.mu.Lock()
+	c.mu.office = nil
+	c.mu.Unlock()
+}
+
+// take makes g what is known.
+func (c *catalog) take(g *registry) {
+	c.registry = g
+	list := g.list()
+	c.mu.Lock()
+	c.mu.office, c.mu.list = c.office.Value, list
+	c.mu.Unlock()
+}
+
+// deposed makes the failed condition on the office an error that says where to go.
+func deposed(err error, office *locuspb.Condition) error {
+	var other *api.ConditionError
+	if errors.As(err, &other) && bytes.Equal(other.Key, office.Key) {
+		return &api.NotDriverError{}
+	}
+	return err
+}
+
+// commit writes what a change of the records makes of them. REQUIRES: the turn.
+func (c *catalog) commit(ctx context.Context, changed []*locuspb.Mutation) error {
+	_, err := c.records.write(ctx, registryKey(), &locuspb.WriteRequest{
+		Mutations: changed, Conditions: []*locuspb.Condition{c.office, c.epoch},
+	})
+	if err == nil {
+		return nil
+	}
+	office := c.office
+	c.forget() // it is not known whether the write has arrived, or will
+	return deposed(err, office)
+}
+
+// change plans on a copy of the records and commits what comes of it. REQUIRES: the turn.
+func (c *catalog) change(ctx context.Context, plan func(*registry) ([]*locuspb.Mutation, error)) error {
+	next := c.registry.clone()
+	changed, err := plan(next)
+	if err != nil || len(changed) == 0 {
+		return err
+	}
+	if err := c.commit(ctx, changed); err != nil {
+		return err
+	}
+	c.take(next)
+	return nil
+}
+
+// add stores a module and gives it the next version of its name. The same module under the same name is the same version.
+func (c *catalog) add(ctx context.Context, office *locuspb.Condition, info *locuspb.FunctionInfo, module []byte, inactive bool) (stored *locuspb.FunctionInfo, err error) {
+	err = c.inTurn(ctx, office, func() error {
+		if err := c.sweep(ctx); err != nil {
+			return err
+		}
+		if _, _, err := c.registry.clone().add(info, inactive); err != nil {
+			return err // before the module is stored for nothing
+		}
+		if len(c.registry.withHash(info.Hash)) == 0 {
+			c.swept = false // until a version names it
 			if err := c.storeModule(ctx, info.Hash, module); err != nil {
-				return nil, err
+				return fmt.Errorf("server: storing a module: %w", err)
 			}
 		}
-		info.Version, info.Active = last.GetVersion()+1, true
-		err = c.storeVersion(ctx, info)
-		var taken *api.ConditionError
-		if errors.As(err, &taken) {
-			continue // registered by another office meanwhile
+		info.Registered = uint64(c.now())
+		var version uint32
+		err := c.change(ctx, func(g *registry) (changed []*locuspb.Mutation, err error) {
+			version, changed, err = g.add(info, inactive)
+			return changed, err
+		})
+		if err == nil {
+			c.swept = true
+			stored = c.registry.marked(info.Name, version)
 		}
-		if err != nil {
-			return nil, err
-		}
-		_, err = c.reload(ctx)
-		return info, err
-	}
+		return err
+	})
+	return stored, err
 }
 
-// newest is the highest version of a name; nil if there is none.
-func newest(list []*locuspb.FunctionInfo, name string) *locuspb.FunctionInfo {
-	info, _ := choose(list, name, 0)
-	return info
+// activate makes a version the active one of its name, and says which was.
+func (c *catalog) activate(ctx context.Context, office *locuspb.Condition, name string, version, instead uint32) (now *locuspb.FunctionInfo, before uint32, err error) {
+	err = c.inTurn(ctx, office, func() error {
+		before = c.registry.heads[name].GetActive()
+		err := c.change(ctx, func(g *registry) ([]*locuspb.Mutation, error) { return g.activate(name, version, instead) })
+		if err == nil {
+			now = c.registry.marked(name, version)
+		}
+		return err
+	})
+	return now, before, err
+}
+
+// remove takes away a version, or with version 0 a name, and the modules that nobody names any more.
+func (c *catalog) remove(ctx context.Context, office *locuspb.Condition, name string, version uint32) (removed []*locuspb.FunctionInfo, err error) {
+	err = c.inTurn(ctx, office, func() error {
+		var modules []string
+		err := c.change(ctx, func(g *registry) (changed []*locuspb.Mutation, err error) {
+			removed, modules, changed, err = g.remove(name, version)
+			return changed, err
+		})
+		if err != nil || len(modules) == 0 {
+			return err
+		}
+		// The versions are gone, which is what was asked for; modules that stay for now are swept up.
+		c.swept = false
+		_ = c.sweep(ctx)
+		return nil
+	})
+	return removed, err
+}
+
+// sweep deletes the modules that no version names. REQUIRES: the turn, so that none is being stored.
+func (c *catalog) sweep(ctx context.Context) error {
+	if c.swept {
+		return nil
+	}
+	chunks, err := c.records.scanKeys(ctx, keys.PrefixSpan(systemLayout.Encode([]byte(prefixModule))))
+	if err != nil {
+		return err
+	}
+	var gone []*locuspb.Mutation
+	for _, r := range chunks {
+		hash, _, _ := strings.Cut(strings.TrimPrefix(string(r.Key[systemLayout.HeaderLen():]), prefixModule), "/")
+		if len(c.registry.withHash(hash)) == 0 {
+			gone = append(gone, &locuspb.Mutation{Key: r.Key, Delete: true})
+		}
+	}
+	for some := range slices.Chunk(gone, 256) {
+		if err := c.commit(ctx, some); err != nil {
+			return err
+		}
+	}
+	c.swept = true
+	return nil
 }
 
 func (c *catalog) storeModule(ctx context.Context, hash string, module []byte) error {
 	n := 0
 	for chunk := range slices.Chunk(module, chunkLen) {
-		key := chunkKey(hash, n)
-		w := &locuspb.WriteRequest{Mutations: []*locuspb.Mutation{{Key: key, Value: chunk}}}
-		if _, err := c.system.write(ctx, key, w); err != nil {
-			return fmt.Errorf("server: storing a module: %w", err)
+		if err := c.commit(ctx, []*locuspb.Mutation{{Key: chunkKey(hash, n), Value: chunk}}); err != nil {
+			return err
 		}
 		n++
 	}
 	return nil
 }
 
-func (c *catalog) storeVersion(ctx context.Context, info *locuspb.FunctionInfo) error {
-	value, err := proto.Marshal(info)
-	if err != nil {
-		return err
-	}
-	key := versionKey(info.Name, info.Version)
-	w := &locuspb.WriteRequest{
-		Mutations:  []*locuspb.Mutation{{Key: key, Value: value}},
-		Conditions: []*locuspb.Condition{{Key: key, Kind: locuspb.Condition_ABSENT}},
-	}
-	_, err = c.system.write(ctx, key, w)
-	return err
-}
+// errNoModule says that a module's chunks are not there: the last version that named it has been removed.
+var errNoModule = errors.New("server: the module is not in the system keyspace")
 
-// module reads a module back. The caller checks it against its hash.
+// module reads a module back. The caller checks it against its hash. Any node may ask.
 func (c *catalog) module(ctx context.Context, hash string) ([]byte, error) {
-	records, err := c.system.scan(ctx, chunkSpan(hash))
+	records, err := c.records.scan(ctx, chunkSpan(hash))
 	if err != nil {
 		return nil, err
 	}
@@ -173,12 +298,12 @@ func (c *catalog) module(ctx context.Context, hash string) ([]byte, error) {
 		user := string(r.Key[systemLayout.HeaderLen():])
 		at := user[strings.LastIndexByte(user, '/')+1:]
 		if i, err := strconv.Atoi(at); err != nil || i != n {
-			return nil, fmt.Errorf("server: module %s has no chunk %d", hash, n)
+			return nil, fmt.Errorf("server: module %s has no chunk %d: %w", hash, n, errNoModule)
 		}
 		module = append(module, r.Value...)
 	}
 	if len(module) == 0 {
-		return nil, fmt.Errorf("server: module %s is not in the system keyspace", hash)
+		return nil, errNoModule
 	}
 	return module, nil
 }

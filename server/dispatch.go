@@ -85,9 +85,16 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 			go d.callPure(ctx, req, op.Call, finish)
 			return
 		}
-		d.admit(ctx, finish, func(ctx context.Context, wait bool) (bool, error) {
-			return d.admitCall(ctx, req, op.Call, wait)
-		}, func() { d.store.Do(req, finish) })
+		// The function is held until the call has its answer: the sequencer finds it, whatever is removed or evicted meanwhile.
+		var held function
+		end := func(resp *locuspb.Response) {
+			held.release()
+			finish(resp)
+		}
+		d.admit(ctx, end, func(ctx context.Context, wait bool) (ready bool, err error) {
+			held, ready, err = d.admitCall(ctx, req, op.Call, wait)
+			return ready, err
+		}, func() { d.store.Do(req, end) })
 	default:
 		finish(failed(&api.InvalidArgumentError{Reason: "the request names no operation"}))
 	}
@@ -96,7 +103,7 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 // read executes a get or a scan of a keyspace that lives.
 func (d *dispatcher) read(ctx context.Context, req *locuspb.Request, span keys.Span, from origin, finish func(*locuspb.Response)) {
 	id, ok := keys.KeyspaceOf(span.Start)
-	if id == systemKeyspace && from != fromNode {
+	if ok && id == systemKeyspace && from != fromNode {
 		if err := checkSecret(span); err != nil {
 			finish(failed(err))
 			return
@@ -254,40 +261,41 @@ func addsData(w *locuspb.WriteRequest) bool {
 // lost, and nobody could know it again (promise P4).
 var errNoSession = &api.InvalidArgumentError{Reason: "a command that writes needs a session"}
 
-// admitCall has the function ready and pins its version, so that the sequencer runs what was checked.
-func (d *dispatcher) admitCall(ctx context.Context, req *locuspb.Request, call *locuspb.CallRequest, wait bool) (ready bool, err error) {
+// admitCall has the function ready and pins its version, so that the sequencer runs what was checked. The function is the
+// caller's to release, also with an error.
+func (d *dispatcher) admitCall(ctx context.Context, req *locuspb.Request, call *locuspb.CallRequest, wait bool) (f function, ready bool, err error) {
 	l, ready, err := d.layout(ctx, call.Key, wait)
 	if err != nil || !ready {
-		return false, err
+		return f, false, err
 	}
 	if l.ID == systemKeyspace {
-		return false, api.ErrPermission
+		return f, false, api.ErrPermission
 	}
 	if err := l.CheckGlobalKey(call.Key); err != nil {
-		return false, err
+		return f, false, err
 	}
-	f, ok := d.functions.ready(call.Function, call.Version)
-	if !ok {
+	f, ready = d.functions.ready(call.Function, call.Version)
+	if !ready {
 		if !wait {
-			return false, nil
+			return f, false, nil
 		}
 		if f, err = d.functions.resolve(ctx, call.Function, call.Version); err != nil {
-			return false, err
+			return f, false, err
 		}
 	}
 	if err := udf.CheckCall(f.runnable, udf.KindReadWrite, udf.Codec(call.Codec)); err != nil {
-		return false, err
+		return f, false, err
 	}
 	if !call.DryRun && f.runnable.Kind() == udf.KindReadWrite {
 		if req.Session == nil {
-			return false, errNoSession
+			return f, false, errNoSession
 		}
 		if err := d.room.check(ids.RangeID(req.RangeId)); err != nil {
-			return false, err
+			return f, false, err
 		}
 	}
 	call.Version = f.version
-	return true, nil
+	return f, true, nil
 }
 
 // callPure runs a function that touches no data, here.
@@ -299,6 +307,7 @@ func (d *dispatcher) callPure(ctx context.Context, req *locuspb.Request, call *l
 		finish(failed(err))
 		return
 	}
+	defer f.release()
 	select {
 	case d.pure <- struct{}{}:
 		defer func() { <-d.pure }()
@@ -306,7 +315,9 @@ func (d *dispatcher) callPure(ctx context.Context, req *locuspb.Request, call *l
 		finish(failed(ctx.Err()))
 		return
 	}
+	began := time.Now()
 	out, err := f.runnable.CallPure(ctx, udf.Codec(call.Codec), call.Argument)
+	d.functions.accounts.add(functionVersion{call.Function, f.version}, &usage{fuel: out.Fuel, time: time.Since(began), err: err})
 	if err != nil {
 		finish(failed(err))
 		return

@@ -50,6 +50,7 @@
 // # Locks
 //
 // Each component has at most one mutex, named mu, and holds it for memory only: never while it calls
-// another component or does I/O. So there is no order to keep, but for catalog.register, which is held
-// during a whole registration and before catalog.mu.
+// another component or does I/O. So there is no order to keep, but for catalog.turn, which is held
+// during a whole change of the functions and before catalog.mu, and functions.mu, which comes before the locks of a
+// WebAssembly function that is closed.
 package server

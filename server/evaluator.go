@@ -7,6 +7,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
 	"github.com/locuskv/locus/raftstore"
 	"github.com/locuskv/locus/server/clustermap"
 	"github.com/locuskv/locus/udf"
@@ -29,13 +30,17 @@ type evaluator struct {
 
 var _ raftstore.Evaluator = (*evaluator)(nil)
 
-// Evaluate runs one call. The dispatcher has resolved and compiled the function before the call was queued;
-// what is missing here was evicted meanwhile, and comes back with the retry.
+// Evaluate runs one call. The dispatcher has resolved and compiled the function before the call was queued, and pinned its
+// version: if another one has become active since, or this one was removed, the call runs all the same.
 func (e *evaluator) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
-	f, ok := e.functions.admitted(call.Function, call.Version)
-	if !ok {
+	f, ok := e.functions.pinned(call.Function, call.Version)
+	switch {
+	case !ok && call.Version == 0:
 		return nil, &api.FunctionNotFoundError{Name: call.Function, Version: call.Version, Node: e.node}
+	case !ok: // the dispatcher's hold is there to prevent it
+		return nil, &api.RetryError{Reason: "function " + call.Function + " is not in memory any more"}
 	}
+	defer f.release()
 	id, _ := keys.KeyspaceOf(call.Key)
 	l, ok := e.cmap.Layout(id)
 	if !ok {
@@ -51,9 +56,16 @@ func (e *evaluator) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locus
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	view := &groupTx{tx: tx, layout: l, group: l.GroupSpanOf(call.Key)}
+	u := usage{rangeID: tx.Range()}
+	view := &groupTx{tx: tx, layout: l, group: l.GroupSpanOf(call.Key), used: &u}
 	info := udf.Info{ID: udf.CallID(tx.CallID()), Timestamp: udf.Timestamp(tx.Timestamp()), Key: user}
+	began := time.Now()
 	out, err := f.runnable.CallWrite(ctx, view, info, udf.Codec(call.Codec), call.Argument)
+	u.fuel, u.time, u.err = out.Fuel, time.Since(began), err
+	if err != nil || call.DryRun {
+		u.recordsWritten, u.bytesWritten = 0, 0
+	}
+	e.functions.accounts.add(functionVersion{call.Function, f.version}, &u)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +77,7 @@ type groupTx struct {
 	tx     raftstore.Tx
 	layout keys.Layout
 	group  keys.Span
+	used   *usage // what it reads and writes
 }
 
 var _ udf.StoreTx = (*groupTx)(nil)
@@ -86,7 +99,12 @@ func (t *groupTx) Get(user []byte) (value []byte, found bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	return t.tx.Get(key)
+	value, found, err = t.tx.Get(key)
+	if found {
+		t.used.recordsRead++
+		t.used.bytesRead += uint64(len(user) + len(value))
+	}
+	return value, found, err
 }
 
 func (t *groupTx) Put(user, value []byte, ttl time.Duration) error {
@@ -104,6 +122,8 @@ func (t *groupTx) Put(user, value []byte, ttl time.Duration) error {
 	if ttl > 0 && ms == 0 {
 		ms = 1 // 0 would be for ever
 	}
+	t.used.recordsWritten++
+	t.used.bytesWritten += uint64(len(user) + len(value))
 	return t.tx.Put(key, value, ms)
 }
 
@@ -112,6 +132,8 @@ func (t *groupTx) Delete(user []byte) error {
 	if err != nil {
 		return err
 	}
+	t.used.recordsWritten++
+	t.used.bytesWritten += uint64(len(user))
 	return t.tx.Delete(key)
 }
 
@@ -122,7 +144,11 @@ func (t *groupTx) Scan(span udf.Span, f func(batch []byte) bool) error {
 	if s.Empty() {
 		return nil
 	}
-	return t.tx.Scan(s, t.layout.HeaderLen(), f)
+	return t.tx.Scan(s, t.layout.HeaderLen(), func(batch []byte) bool {
+		t.used.recordsRead += uint64(packed.Len(batch))
+		t.used.bytesRead += uint64(len(batch))
+		return f(batch)
+	})
 }
 
 // globalSpan puts user keys behind the header of the group's own keys: inside one group that is the same

@@ -11,6 +11,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/hlc"
+	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/internal/packed"
 	"github.com/locuskv/locus/udf"
@@ -57,6 +58,7 @@ func (t *memTx) Put(key, value []byte, ttl int64) error {
 func (t *memTx) Delete(key []byte) error  { delete(t.data, string(key)); return nil }
 func (t *memTx) Timestamp() hlc.Timestamp { return 99 }
 func (t *memTx) CallID() [24]byte         { return [24]byte{1, 2, 3} }
+func (t *memTx) Range() ids.RangeID       { return 7 }
 
 func TestEvaluate(t *testing.T) {
 	d := newTestDispatcher(t, &fakeStore{})
@@ -93,7 +95,7 @@ func TestGroupTx(t *testing.T) {
 			for _, k := range []string{"a/1", "a/2", "a/3", "b/1"} {
 				put(k)
 			}
-			g := &groupTx{tx: tx, layout: l, group: l.GroupSpanOf(l.Encode([]byte("a/1")))}
+			g := &groupTx{tx: tx, layout: l, group: l.GroupSpanOf(l.Encode([]byte("a/1"))), used: &usage{}}
 			scan := func(start, end string) string {
 				var got [][]byte
 				require.NoError(t, g.Scan(udf.Span{Start: []byte(start), End: []byte(end)}, func(b []byte) bool {

@@ -58,35 +58,6 @@ func TestOneModuleUnderManyNames(t *testing.T) {
 	}
 }
 
-// TestAdmittedBeforeTheMapKnows: a version that was resolved with the driver's list can run at once, although this node's cluster map
-// does not have it yet; another version can't.
-func TestAdmittedBeforeTheMapKnows(t *testing.T) {
-	native, err := udf.NewRegistry()
-	require.NoError(t, err)
-	module := []byte("a module")
-	f := &functions{
-		native: native, compiler: anyCompiler{t}, cmap: &clustermap.Map{}, fs: vfs.OS(), dir: t.TempDir(),
-		list: func(context.Context) ([]*locuspb.FunctionInfo, error) {
-			return []*locuspb.FunctionInfo{{Name: "a", Version: 3, Hash: hashOf(module), Active: true}}, nil
-		},
-		fetch: func(context.Context, string) ([]byte, error) { return module, nil },
-	}
-	_, ok := f.admitted("a", 3)
-	require.False(t, ok, "nobody has resolved it")
-	got, err := f.resolve(t.Context(), "a", 0)
-	require.NoError(t, err)
-	require.EqualValues(t, 3, got.version)
-	_, ok = f.ready("a", got.version)
-	require.False(t, ok)
-	again, ok := f.admitted("a", got.version)
-	require.True(t, ok)
-	require.Equal(t, got, again)
-	_, ok = f.admitted("a", 2)
-	require.False(t, ok)
-	_, ok = f.admitted("a", 0)
-	require.False(t, ok, "calls that wait name their version")
-}
-
 // anyCompiler takes whatever it is given for a function.
 type anyCompiler struct{ t *testing.T }
 

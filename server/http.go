@@ -15,7 +15,7 @@ import (
 // serveHTTP starts the last listener: who finds it open finds a node that has started.
 func (n *Node) serveHTTP(context.Context) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newCollector(n))
+	registry.MustRegister(newCollector(n), functionCollector{n.functions.accounts})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", n.healthz)
 	mux.HandleFunc("GET /readyz", n.readyz)

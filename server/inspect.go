@@ -23,15 +23,17 @@ func (f *functions) inspect(ctx context.Context, name string, module []byte) (*l
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q is native on this node; choose another name", name)}
 	}
 	info := &locuspb.FunctionInfo{Name: name, Runtime: "wasm", Hash: hashOf(module), Size: uint64(len(module))}
-	r, ok := f.cached(info)
-	if !ok {
-		var err error
-		if r, err = f.compiler.Compile(ctx, name, module); err != nil {
-			return nil, err
-		}
-		f.keep(info, r)
+	if fn, ok := f.cached(info); ok {
+		defer fn.release()
+		info.Kind, info.Codec = fn.runnable.Kind().String(), fn.runnable.Codec().String()
+		return info, nil
 	}
-	info.Kind = r.Kind().String()
+	r, err := f.compiler.Compile(ctx, name, module)
+	if err != nil {
+		return nil, err
+	}
+	info.Kind, info.Codec = r.Kind().String(), r.Codec().String()
+	f.keep(info, r)
 	return info, nil
 }
 

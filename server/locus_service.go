@@ -36,9 +36,16 @@ func (s *locusService) Run(req *locuspb.RunRequest, stream grpc.ServerStreamingS
 		err = checkSecret(api.SpanFromProto(req.Span))
 	}
 	if err == nil {
-		err = s.n.gateway.Run(ctx, req, func(ctx context.Context, version uint32) (gateway.Reducer, error) {
-			return s.n.functions.reducer(ctx, req, version)
+		var r *reducer
+		err = s.n.gateway.Run(ctx, req, func(ctx context.Context, version uint32) (_ gateway.Reducer, err error) {
+			if r, err = s.n.functions.reducer(ctx, req, version); err != nil {
+				return nil, err
+			}
+			return r, nil
 		}, stream.Send)
+		if r != nil {
+			r.end(req.Function, err)
+		}
 	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
@@ -208,61 +215,6 @@ func (s *locusService) Status(ctx context.Context, req *locuspb.StatusRequest) (
 	resp.ClusterId, resp.NodeId = s.n.ident.ClusterID, s.n.ident.NodeID
 	resp.StoreId, resp.Version = uint64(s.n.ident.StoreID), s.n.o.Version
 	return resp, nil
-}
-
-// RegisterFunction is checked here, where a bad module costs this node's time only, and stored by the node
-// that runs the driver.
-func (s *locusService) RegisterFunction(ctx context.Context, req *locuspb.RegisterFunctionRequest) (*locuspb.RegisterFunctionResponse, error) {
-	info, err := s.n.functions.inspect(ctx, req.Name, req.Module)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := driverCall(ctx, s.n,
-		func(ctx context.Context, d *placement.Driver) (*locuspb.RegisterFunctionResponse, error) {
-			if !d.Serving() {
-				return nil, &api.UnavailableError{Reason: "the placement driver is taking office"}
-			}
-			stored, err := s.n.catalog.add(ctx, info, req.Module)
-			d.Touch()
-			return &locuspb.RegisterFunctionResponse{Function: stored}, err
-		},
-		func(ctx context.Context, conn grpc.ClientConnInterface) (*locuspb.RegisterFunctionResponse, error) {
-			return locuspb.NewLocusClient(conn).RegisterFunction(ctx, req)
-		})
-	s.n.reporter.refresh()
-	return resp, err
-}
-
-func (s *locusService) ListFunctions(ctx context.Context, req *locuspb.ListFunctionsRequest) (*locuspb.ListFunctionsResponse, error) {
-	list, err := s.n.registered(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	if forwarded(ctx) {
-		// Native functions are each node's own: the node that was asked adds its.
-		return &locuspb.ListFunctionsResponse{Functions: list}, nil
-	}
-	return &locuspb.ListFunctionsResponse{Functions: s.n.functions.infos(list)}, nil
-}
-
-func (s *locusService) FetchModule(ctx context.Context, req *locuspb.FetchModuleRequest) (*locuspb.FetchModuleResponse, error) {
-	module, err := s.n.functions.module(ctx, string(hexOf(req.Hash)))
-	if err != nil {
-		return nil, err
-	}
-	return &locuspb.FetchModuleResponse{Module: module}, nil
-}
-
-// registered asks the driver's node for the registered functions.
-func (n *Node) registered(ctx context.Context, req *locuspb.ListFunctionsRequest) ([]*locuspb.FunctionInfo, error) {
-	return driverCall(ctx, n,
-		func(ctx context.Context, _ *placement.Driver) ([]*locuspb.FunctionInfo, error) {
-			return n.catalog.list(ctx)
-		},
-		func(ctx context.Context, conn grpc.ClientConnInterface) ([]*locuspb.FunctionInfo, error) {
-			resp, err := locuspb.NewLocusClient(conn).ListFunctions(ctx, req)
-			return resp.GetFunctions(), err
-		})
 }
 
 // refetchKeyspaces asks the driver's node for keyspaces that this node has not heard of.

@@ -50,6 +50,7 @@ type Node struct {
 	session    *session
 	system     *system
 	functions  *functions
+	tidier     *tidier
 	catalog    *catalog
 	dispatcher *dispatcher
 	runner     *rangeRunner

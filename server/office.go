@@ -88,7 +88,6 @@ func (o *office) look() {
 	o.mu.Unlock()
 	if t != nil {
 		o.log.Info("placement driver starts here", "term", t.number)
-		o.catalog.forget()
 		t.driver.Start()
 		o.announce(t.number)
 	}
@@ -161,6 +160,12 @@ func (o *office) heartbeat(ctx context.Context, req *locuspb.HeartbeatRequest) (
 	if err != nil {
 		return nil, err
 	}
-	resp.Functions, err = o.catalog.list(ctx)
+	office, err := d.Office()
+	if err != nil {
+		return nil, err
+	}
+	// After the driver's part. Invariant: an answer with a version of the map has the functions as they were when the map got
+	// that version, or newer ones (placement.Driver.AwaitMap).
+	resp.Functions, err = o.catalog.list(ctx, office)
 	return resp, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/boottime"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/raftstore"
@@ -43,7 +44,11 @@ type reporter struct {
 	moved func() uint64
 	// learned is called after each answer, for whoever keeps addresses.
 	learned func(nodes []*locuspb.NodeInfo)
-	ledger  ledger // of run alone
+	// trusted is called after each answer of the driver in office, with when the report was sent (by boottime) and how long the
+	// functions may be gone by; functions with what is registered.
+	trusted   func(began, duration time.Duration)
+	functions func(list []*locuspb.FunctionInfo)
+	ledger    ledger // of run alone
 
 	kick      chan struct{}
 	looks     chan struct{}
@@ -179,6 +184,7 @@ func pauseFor(ctx context.Context, d time.Duration) {
 
 // report sends one heartbeat and acts on the answer. It returns when the next is due.
 func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) time.Duration {
+	began := boottime.Now()
 	r.splitter.lookAt(ranges)
 	r.splitter.loads.turn()
 	req := r.request(ranges)
@@ -200,7 +206,7 @@ func (r *reporter) report(ctx context.Context, ranges []raftstore.RangeInfo) tim
 		r.log.Warn("the placement driver's clock is too far ahead", "error", err)
 	}
 	r.last.Store(time.Now().UnixNano())
-	r.act(resp)
+	r.act(began, resp)
 	if resp.NextMs > 0 {
 		return min(r.interval, time.Duration(resp.NextMs)*time.Millisecond)
 	}
@@ -244,8 +250,11 @@ func routesOf(ranges []raftstore.RangeInfo) []api.Route {
 }
 
 // act does what an answer says.
-func (r *reporter) act(resp *locuspb.HeartbeatResponse) {
-	r.cmap.Apply(resp)
+func (r *reporter) act(began time.Duration, resp *locuspb.HeartbeatResponse) {
+	if r.cmap.Apply(resp) {
+		r.trusted(began, time.Duration(resp.FunctionsMs)*time.Millisecond)
+		r.functions(resp.Functions)
+	}
 	r.holder.heard(r.store, resp.Holds)
 	if len(resp.Nodes) > 0 {
 		r.learned(resp.Nodes)

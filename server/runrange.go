@@ -80,6 +80,7 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	if err != nil {
 		return nil, err
 	}
+	defer f.release()
 	// The wait for a slot is as long as the queue; only the gateway, whose end is this context's, knows how long that may be.
 	select {
 	case r.slots <- struct{}{}:
@@ -95,10 +96,24 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	}
 	defer view.Close()
 	resp := &locuspb.RunRangeResponse{Version: f.version}
-	if req.PageBytes > 0 {
-		return resp, mapPage(ctx, f.runnable, view, span, l, req, resp)
+	began := time.Now()
+	err = fold(ctx, f.runnable, view, span, l, req, resp)
+	r.functions.accounts.add(functionVersion{req.Function, f.version}, &usage{
+		rangeID: ids.RangeID(req.RangeId), part: true, err: err, fuel: resp.Fuel, time: time.Since(began),
+		recordsRead: resp.Records, bytesRead: resp.Bytes,
+	})
+	if err != nil {
+		return nil, err
 	}
-	return resp, accumulate(ctx, f.runnable, view, span, l, req, resp)
+	return resp, nil
+}
+
+// fold runs the function over a view of a range; what it took is in resp also if it fails.
+func fold(ctx context.Context, f udf.Runnable, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
+	if req.PageBytes > 0 {
+		return mapPage(ctx, f, view, span, l, req, resp)
+	}
+	return accumulate(ctx, f, view, span, l, req, resp)
 }
 
 // prepare finds the keyspace's layout and the function.
@@ -112,7 +127,8 @@ func (r *rangeRunner) prepare(ctx context.Context, req *locuspb.RunRangeRequest,
 	if err != nil {
 		return keys.Layout{}, function{}, err
 	}
-	f, err := r.functions.resolve(ctx, req.Function, req.Version)
+	// The gateway has resolved the version, and all ranges run that one: 0 is the native function, never whichever is active here.
+	f, err := r.functions.resolvePinned(ctx, req.Function, req.Version)
 	return l, f, err
 }
 
@@ -134,10 +150,9 @@ func accumulate(ctx context.Context, f udf.Aggregator, view raftstore.View, span
 		resp.Resume = resume(span, l, batch)
 		return false, nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		resp.Accumulator, err = acc.Encode(ctx)
 	}
-	resp.Accumulator, err = acc.Encode(ctx)
 	resp.Fuel = acc.Fuel()
 	return err
 }

@@ -101,9 +101,18 @@ func elsewhere(err error) bool {
 
 // scan reads all records of a span of the system keyspace, linearizably.
 func (s *system) scan(ctx context.Context, span keys.Span) ([]placement.Record, error) {
+	return s.scanAll(ctx, span, false)
+}
+
+// scanKeys is scan without the values.
+func (s *system) scanKeys(ctx context.Context, span keys.Span) ([]placement.Record, error) {
+	return s.scanAll(ctx, span, true)
+}
+
+func (s *system) scanAll(ctx context.Context, span keys.Span, keysOnly bool) ([]placement.Record, error) {
 	var out []placement.Record
 	for !span.Empty() {
-		req := &locuspb.Request{Op: &locuspb.Request_Scan{Scan: &locuspb.ScanRequest{Span: api.SpanToProto(span)}}}
+		req := &locuspb.Request{Op: &locuspb.Request_Scan{Scan: &locuspb.ScanRequest{Span: api.SpanToProto(span), KeysOnly: keysOnly}}}
 		resp, err := s.do(ctx, span.Start, req)
 		if err != nil {
 			return nil, err

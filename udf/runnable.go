@@ -77,7 +77,8 @@ const (
 // Outcome is what a call brings back.
 type Outcome struct {
 	Result []byte
-	// Fuel is the cost of the call: the nanoseconds that the function ran, the time its reads took included.
+	// Fuel is the cost of the call. Of a guest it is the instructions that it ran, with the prices of docs/abi.md for what the host
+	// did for it; of a native function the nanoseconds that it ran, the time its reads took included.
 	Fuel uint64
 }
 

@@ -1372,6 +1372,7 @@ type CallResponse struct {
 	Result        []byte                 `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
 	Fuel          uint64                 `protobuf:"varint,2,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Version       uint32                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Writes        []*Mutation            `protobuf:"bytes,4,rep,name=writes,proto3" json:"writes,omitempty"` // dry_run: what the call would write, the last write to each key, by key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1425,6 +1426,13 @@ func (x *CallResponse) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *CallResponse) GetWrites() []*Mutation {
+	if x != nil {
+		return x.Writes
+	}
+	return nil
 }
 
 // ClockRequest asks a leaseholder for its clock behind a leadership check (a fresh timestamp).
@@ -3412,7 +3420,8 @@ func (x *StatusResponse) GetOldestHold() uint64 {
 type RegisterFunctionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Module        []byte                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"` // WebAssembly
+	Module        []byte                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`      // WebAssembly
+	Inactive      bool                   `protobuf:"varint,3,opt,name=inactive,proto3" json:"inactive,omitempty"` // calls that name no version go on with the version that is active
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3459,6 +3468,13 @@ func (x *RegisterFunctionRequest) GetModule() []byte {
 		return x.Module
 	}
 	return nil
+}
+
+func (x *RegisterFunctionRequest) GetInactive() bool {
+	if x != nil {
+		return x.Inactive
+	}
+	return false
 }
 
 type RegisterFunctionResponse struct {
@@ -3509,11 +3525,14 @@ type FunctionInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`       // pure | read-only | read-write | range
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`       // pure | read-only | read-write | range | map
 	Runtime       string                 `protobuf:"bytes,4,opt,name=runtime,proto3" json:"runtime,omitempty"` // native | wasm
 	Hash          string                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`       // hex SHA-256 of the module; empty for native
 	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	Active        bool                   `protobuf:"varint,7,opt,name=active,proto3" json:"active,omitempty"`
+	Codec         string                 `protobuf:"bytes,8,opt,name=codec,proto3" json:"codec,omitempty"`            // raw | json | proto; empty: registered by a release that did not record it
+	Registered    uint64                 `protobuf:"varint,9,opt,name=registered,proto3" json:"registered,omitempty"` // when, as a timestamp; 0: not recorded
+	Previous      bool                   `protobuf:"varint,10,opt,name=previous,proto3" json:"previous,omitempty"`    // it was active before the version that is: what a rollback activates
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3593,6 +3612,27 @@ func (x *FunctionInfo) GetSize() uint64 {
 func (x *FunctionInfo) GetActive() bool {
 	if x != nil {
 		return x.Active
+	}
+	return false
+}
+
+func (x *FunctionInfo) GetCodec() string {
+	if x != nil {
+		return x.Codec
+	}
+	return ""
+}
+
+func (x *FunctionInfo) GetRegistered() uint64 {
+	if x != nil {
+		return x.Registered
+	}
+	return 0
+}
+
+func (x *FunctionInfo) GetPrevious() bool {
+	if x != nil {
+		return x.Previous
 	}
 	return false
 }
@@ -3765,6 +3805,616 @@ func (x *FetchModuleResponse) GetModule() []byte {
 	return nil
 }
 
+type ActivateFunctionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0: the one that was active before
+	Instead       uint32                 `protobuf:"varint,3,opt,name=instead,proto3" json:"instead,omitempty"` // only if this version is active; 0: whichever is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateFunctionRequest) Reset() {
+	*x = ActivateFunctionRequest{}
+	mi := &file_locus_v1_locus_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateFunctionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateFunctionRequest) ProtoMessage() {}
+
+func (x *ActivateFunctionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateFunctionRequest.ProtoReflect.Descriptor instead.
+func (*ActivateFunctionRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ActivateFunctionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ActivateFunctionRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ActivateFunctionRequest) GetInstead() uint32 {
+	if x != nil {
+		return x.Instead
+	}
+	return 0
+}
+
+type ActivateFunctionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Function      *FunctionInfo          `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Before        uint32                 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"` // the version that was active; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateFunctionResponse) Reset() {
+	*x = ActivateFunctionResponse{}
+	mi := &file_locus_v1_locus_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateFunctionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateFunctionResponse) ProtoMessage() {}
+
+func (x *ActivateFunctionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateFunctionResponse.ProtoReflect.Descriptor instead.
+func (*ActivateFunctionResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ActivateFunctionResponse) GetFunction() *FunctionInfo {
+	if x != nil {
+		return x.Function
+	}
+	return nil
+}
+
+func (x *ActivateFunctionResponse) GetBefore() uint32 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+type RemoveFunctionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0: the name with all its versions
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveFunctionRequest) Reset() {
+	*x = RemoveFunctionRequest{}
+	mi := &file_locus_v1_locus_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveFunctionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveFunctionRequest) ProtoMessage() {}
+
+func (x *RemoveFunctionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveFunctionRequest.ProtoReflect.Descriptor instead.
+func (*RemoveFunctionRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *RemoveFunctionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveFunctionRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type RemoveFunctionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       []*FunctionInfo        `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveFunctionResponse) Reset() {
+	*x = RemoveFunctionResponse{}
+	mi := &file_locus_v1_locus_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveFunctionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveFunctionResponse) ProtoMessage() {}
+
+func (x *RemoveFunctionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveFunctionResponse.ProtoReflect.Descriptor instead.
+func (*RemoveFunctionResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RemoveFunctionResponse) GetRemoved() []*FunctionInfo {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+type DescribeFunctionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeFunctionRequest) Reset() {
+	*x = DescribeFunctionRequest{}
+	mi := &file_locus_v1_locus_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeFunctionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeFunctionRequest) ProtoMessage() {}
+
+func (x *DescribeFunctionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeFunctionRequest.ProtoReflect.Descriptor instead.
+func (*DescribeFunctionRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *DescribeFunctionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DescribeFunctionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Versions      []*FunctionInfo        `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	Nodes         []*FunctionOnNode      `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"` // by store
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeFunctionResponse) Reset() {
+	*x = DescribeFunctionResponse{}
+	mi := &file_locus_v1_locus_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeFunctionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeFunctionResponse) ProtoMessage() {}
+
+func (x *DescribeFunctionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeFunctionResponse.ProtoReflect.Descriptor instead.
+func (*DescribeFunctionResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *DescribeFunctionResponse) GetVersions() []*FunctionInfo {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *DescribeFunctionResponse) GetNodes() []*FunctionOnNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// FunctionOnNode says what a node has ready of a function.
+type FunctionOnNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StoreId       uint64                 `protobuf:"varint,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	Native        bool                   `protobuf:"varint,2,opt,name=native,proto3" json:"native,omitempty"`            // it is part of the node's program
+	Compiled      []uint32               `protobuf:"varint,3,rep,packed,name=compiled,proto3" json:"compiled,omitempty"` // versions that run here without being compiled first
+	Silent        bool                   `protobuf:"varint,4,opt,name=silent,proto3" json:"silent,omitempty"`            // the node did not answer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionOnNode) Reset() {
+	*x = FunctionOnNode{}
+	mi := &file_locus_v1_locus_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionOnNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionOnNode) ProtoMessage() {}
+
+func (x *FunctionOnNode) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionOnNode.ProtoReflect.Descriptor instead.
+func (*FunctionOnNode) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *FunctionOnNode) GetStoreId() uint64 {
+	if x != nil {
+		return x.StoreId
+	}
+	return 0
+}
+
+func (x *FunctionOnNode) GetNative() bool {
+	if x != nil {
+		return x.Native
+	}
+	return false
+}
+
+func (x *FunctionOnNode) GetCompiled() []uint32 {
+	if x != nil {
+		return x.Compiled
+	}
+	return nil
+}
+
+func (x *FunctionOnNode) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+type FunctionStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                       // empty: all
+	ByRange       bool                   `protobuf:"varint,2,opt,name=by_range,json=byRange,proto3" json:"by_range,omitempty"` // apart for each range, too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionStatsRequest) Reset() {
+	*x = FunctionStatsRequest{}
+	mi := &file_locus_v1_locus_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionStatsRequest) ProtoMessage() {}
+
+func (x *FunctionStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionStatsRequest.ProtoReflect.Descriptor instead.
+func (*FunctionStatsRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *FunctionStatsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FunctionStatsRequest) GetByRange() bool {
+	if x != nil {
+		return x.ByRange
+	}
+	return false
+}
+
+type FunctionStatsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Functions     []*FunctionStats       `protobuf:"bytes,1,rep,name=functions,proto3" json:"functions,omitempty"`   // by name, version and range
+	Silent        []uint64               `protobuf:"varint,2,rep,packed,name=silent,proto3" json:"silent,omitempty"` // stores of nodes that did not answer: what they did is missing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionStatsResponse) Reset() {
+	*x = FunctionStatsResponse{}
+	mi := &file_locus_v1_locus_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionStatsResponse) ProtoMessage() {}
+
+func (x *FunctionStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionStatsResponse.ProtoReflect.Descriptor instead.
+func (*FunctionStatsResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *FunctionStatsResponse) GetFunctions() []*FunctionStats {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+func (x *FunctionStatsResponse) GetSilent() []uint64 {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+// FunctionStats is what a version of a function has done since the nodes started.
+type FunctionStats struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version        uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`                                                                         // 0: native
+	RangeId        uint64                 `protobuf:"varint,3,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`                                                          // by_range; 0: on no range, or on ranges that were too many to tell apart
+	Calls          uint64                 `protobuf:"varint,4,opt,name=calls,proto3" json:"calls,omitempty"`                                                                             // that ran; of range functions, runs
+	Parts          uint64                 `protobuf:"varint,5,opt,name=parts,proto3" json:"parts,omitempty"`                                                                             // of range functions: pieces of ranges
+	Errors         map[string]uint64      `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by kind: of calls and runs, and by_range of parts
+	Fuel           uint64                 `protobuf:"varint,7,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	Nanoseconds    uint64                 `protobuf:"varint,8,opt,name=nanoseconds,proto3" json:"nanoseconds,omitempty"` // that it ran
+	RecordsRead    uint64                 `protobuf:"varint,9,opt,name=records_read,json=recordsRead,proto3" json:"records_read,omitempty"`
+	BytesRead      uint64                 `protobuf:"varint,10,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
+	RecordsWritten uint64                 `protobuf:"varint,11,opt,name=records_written,json=recordsWritten,proto3" json:"records_written,omitempty"`
+	BytesWritten   uint64                 `protobuf:"varint,12,opt,name=bytes_written,json=bytesWritten,proto3" json:"bytes_written,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *FunctionStats) Reset() {
+	*x = FunctionStats{}
+	mi := &file_locus_v1_locus_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionStats) ProtoMessage() {}
+
+func (x *FunctionStats) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_locus_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionStats.ProtoReflect.Descriptor instead.
+func (*FunctionStats) Descriptor() ([]byte, []int) {
+	return file_locus_v1_locus_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *FunctionStats) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FunctionStats) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetParts() uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetErrors() map[string]uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *FunctionStats) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetNanoseconds() uint64 {
+	if x != nil {
+		return x.Nanoseconds
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetRecordsRead() uint64 {
+	if x != nil {
+		return x.RecordsRead
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetBytesRead() uint64 {
+	if x != nil {
+		return x.BytesRead
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetRecordsWritten() uint64 {
+	if x != nil {
+		return x.RecordsWritten
+	}
+	return 0
+}
+
+func (x *FunctionStats) GetBytesWritten() uint64 {
+	if x != nil {
+		return x.BytesWritten
+	}
+	return 0
+}
+
 var File_locus_v1_locus_proto protoreflect.FileDescriptor
 
 const file_locus_v1_locus_proto_rawDesc = "" +
@@ -3868,11 +4518,12 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x1e\n" +
 	"\n" +
 	"optimistic\x18\a \x01(\bR\n" +
-	"optimistic\"T\n" +
+	"optimistic\"\x80\x01\n" +
 	"\fCallResponse\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\fR\x06result\x12\x12\n" +
 	"\x04fuel\x18\x02 \x01(\x04R\x04fuel\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\rR\aversion\"\x0e\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x12*\n" +
+	"\x06writes\x18\x04 \x03(\v2\x12.locus.v1.MutationR\x06writes\"\x0e\n" +
 	"\fClockRequest\"%\n" +
 	"\rClockResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\xf5\x02\n" +
@@ -4024,12 +4675,13 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\tclock_off\x18\x0f \x03(\x04R\bclockOff\x12\x14\n" +
 	"\x05holds\x18\x10 \x01(\x04R\x05holds\x12\x1f\n" +
 	"\voldest_hold\x18\x11 \x01(\x04R\n" +
-	"oldestHold\"E\n" +
+	"oldestHold\"a\n" +
 	"\x17RegisterFunctionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06module\x18\x02 \x01(\fR\x06module\"N\n" +
+	"\x06module\x18\x02 \x01(\fR\x06module\x12\x1a\n" +
+	"\binactive\x18\x03 \x01(\bR\binactive\"N\n" +
 	"\x18RegisterFunctionResponse\x122\n" +
-	"\bfunction\x18\x01 \x01(\v2\x16.locus.v1.FunctionInfoR\bfunction\"\xaa\x01\n" +
+	"\bfunction\x18\x01 \x01(\v2\x16.locus.v1.FunctionInfoR\bfunction\"\xfc\x01\n" +
 	"\fFunctionInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x12\n" +
@@ -4037,14 +4689,66 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\aruntime\x18\x04 \x01(\tR\aruntime\x12\x12\n" +
 	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04size\x18\x06 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06active\x18\a \x01(\bR\x06active\"\x16\n" +
+	"\x06active\x18\a \x01(\bR\x06active\x12\x14\n" +
+	"\x05codec\x18\b \x01(\tR\x05codec\x12\x1e\n" +
+	"\n" +
+	"registered\x18\t \x01(\x04R\n" +
+	"registered\x12\x1a\n" +
+	"\bprevious\x18\n" +
+	" \x01(\bR\bprevious\"\x16\n" +
 	"\x14ListFunctionsRequest\"M\n" +
 	"\x15ListFunctionsResponse\x124\n" +
 	"\tfunctions\x18\x01 \x03(\v2\x16.locus.v1.FunctionInfoR\tfunctions\"(\n" +
 	"\x12FetchModuleRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\"-\n" +
 	"\x13FetchModuleResponse\x12\x16\n" +
-	"\x06module\x18\x01 \x01(\fR\x06module*W\n" +
+	"\x06module\x18\x01 \x01(\fR\x06module\"a\n" +
+	"\x17ActivateFunctionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x18\n" +
+	"\ainstead\x18\x03 \x01(\rR\ainstead\"f\n" +
+	"\x18ActivateFunctionResponse\x122\n" +
+	"\bfunction\x18\x01 \x01(\v2\x16.locus.v1.FunctionInfoR\bfunction\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\rR\x06before\"E\n" +
+	"\x15RemoveFunctionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\"J\n" +
+	"\x16RemoveFunctionResponse\x120\n" +
+	"\aremoved\x18\x01 \x03(\v2\x16.locus.v1.FunctionInfoR\aremoved\"-\n" +
+	"\x17DescribeFunctionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"~\n" +
+	"\x18DescribeFunctionResponse\x122\n" +
+	"\bversions\x18\x01 \x03(\v2\x16.locus.v1.FunctionInfoR\bversions\x12.\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x18.locus.v1.FunctionOnNodeR\x05nodes\"w\n" +
+	"\x0eFunctionOnNode\x12\x19\n" +
+	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x16\n" +
+	"\x06native\x18\x02 \x01(\bR\x06native\x12\x1a\n" +
+	"\bcompiled\x18\x03 \x03(\rR\bcompiled\x12\x16\n" +
+	"\x06silent\x18\x04 \x01(\bR\x06silent\"E\n" +
+	"\x14FunctionStatsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bby_range\x18\x02 \x01(\bR\abyRange\"f\n" +
+	"\x15FunctionStatsResponse\x125\n" +
+	"\tfunctions\x18\x01 \x03(\v2\x17.locus.v1.FunctionStatsR\tfunctions\x12\x16\n" +
+	"\x06silent\x18\x02 \x03(\x04R\x06silent\"\xc2\x03\n" +
+	"\rFunctionStats\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x19\n" +
+	"\brange_id\x18\x03 \x01(\x04R\arangeId\x12\x14\n" +
+	"\x05calls\x18\x04 \x01(\x04R\x05calls\x12\x14\n" +
+	"\x05parts\x18\x05 \x01(\x04R\x05parts\x12;\n" +
+	"\x06errors\x18\x06 \x03(\v2#.locus.v1.FunctionStats.ErrorsEntryR\x06errors\x12\x12\n" +
+	"\x04fuel\x18\a \x01(\x04R\x04fuel\x12 \n" +
+	"\vnanoseconds\x18\b \x01(\x04R\vnanoseconds\x12!\n" +
+	"\frecords_read\x18\t \x01(\x04R\vrecordsRead\x12\x1d\n" +
+	"\n" +
+	"bytes_read\x18\n" +
+	" \x01(\x04R\tbytesRead\x12'\n" +
+	"\x0frecords_written\x18\v \x01(\x04R\x0erecordsWritten\x12#\n" +
+	"\rbytes_written\x18\f \x01(\x04R\fbytesWritten\x1a9\n" +
+	"\vErrorsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*W\n" +
 	"\x10ConsistencyLevel\x12\x10\n" +
 	"\fLINEARIZABLE\x10\x00\x12\f\n" +
 	"\bSNAPSHOT\x10\x01\x12\x15\n" +
@@ -4053,7 +4757,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x05Codec\x12\a\n" +
 	"\x03RAW\x10\x00\x12\b\n" +
 	"\x04JSON\x10\x01\x12\t\n" +
-	"\x05PROTO\x10\x022\x91\t\n" +
+	"\x05PROTO\x10\x022\xee\v\n" +
 	"\x05Locus\x12<\n" +
 	"\x05Batch\x12\x16.locus.v1.BatchRequest\x1a\x17.locus.v1.BatchResponse(\x010\x01\x124\n" +
 	"\x03Run\x12\x14.locus.v1.RunRequest\x1a\x15.locus.v1.RunResponse0\x01\x12;\n" +
@@ -4070,7 +4774,11 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\tListNodes\x12\x1a.locus.v1.ListNodesRequest\x1a\x1b.locus.v1.ListNodesResponse\x12;\n" +
 	"\x06Status\x12\x17.locus.v1.StatusRequest\x1a\x18.locus.v1.StatusResponse\x12Y\n" +
 	"\x10RegisterFunction\x12!.locus.v1.RegisterFunctionRequest\x1a\".locus.v1.RegisterFunctionResponse\x12P\n" +
-	"\rListFunctions\x12\x1e.locus.v1.ListFunctionsRequest\x1a\x1f.locus.v1.ListFunctionsResponse\x12J\n" +
+	"\rListFunctions\x12\x1e.locus.v1.ListFunctionsRequest\x1a\x1f.locus.v1.ListFunctionsResponse\x12Y\n" +
+	"\x10ActivateFunction\x12!.locus.v1.ActivateFunctionRequest\x1a\".locus.v1.ActivateFunctionResponse\x12S\n" +
+	"\x0eRemoveFunction\x12\x1f.locus.v1.RemoveFunctionRequest\x1a .locus.v1.RemoveFunctionResponse\x12Y\n" +
+	"\x10DescribeFunction\x12!.locus.v1.DescribeFunctionRequest\x1a\".locus.v1.DescribeFunctionResponse\x12P\n" +
+	"\rFunctionStats\x12\x1e.locus.v1.FunctionStatsRequest\x1a\x1f.locus.v1.FunctionStatsResponse\x12J\n" +
 	"\vFetchModule\x12\x1c.locus.v1.FetchModuleRequest\x1a\x1d.locus.v1.FetchModuleResponseB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
@@ -4086,7 +4794,7 @@ func file_locus_v1_locus_proto_rawDescGZIP() []byte {
 }
 
 var file_locus_v1_locus_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_locus_v1_locus_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_locus_v1_locus_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_locus_v1_locus_proto_goTypes = []any{
 	(ConsistencyLevel)(0),            // 0: locus.v1.ConsistencyLevel
 	(Codec)(0),                       // 1: locus.v1.Codec
@@ -4145,12 +4853,23 @@ var file_locus_v1_locus_proto_goTypes = []any{
 	(*ListFunctionsResponse)(nil),    // 54: locus.v1.ListFunctionsResponse
 	(*FetchModuleRequest)(nil),       // 55: locus.v1.FetchModuleRequest
 	(*FetchModuleResponse)(nil),      // 56: locus.v1.FetchModuleResponse
-	(*Error)(nil),                    // 57: locus.v1.Error
-	(*Span)(nil),                     // 58: locus.v1.Span
-	(*Route)(nil),                    // 59: locus.v1.Route
-	(*NodeInfo)(nil),                 // 60: locus.v1.NodeInfo
-	(*Keyspace)(nil),                 // 61: locus.v1.Keyspace
-	(*GroupRule)(nil),                // 62: locus.v1.GroupRule
+	(*ActivateFunctionRequest)(nil),  // 57: locus.v1.ActivateFunctionRequest
+	(*ActivateFunctionResponse)(nil), // 58: locus.v1.ActivateFunctionResponse
+	(*RemoveFunctionRequest)(nil),    // 59: locus.v1.RemoveFunctionRequest
+	(*RemoveFunctionResponse)(nil),   // 60: locus.v1.RemoveFunctionResponse
+	(*DescribeFunctionRequest)(nil),  // 61: locus.v1.DescribeFunctionRequest
+	(*DescribeFunctionResponse)(nil), // 62: locus.v1.DescribeFunctionResponse
+	(*FunctionOnNode)(nil),           // 63: locus.v1.FunctionOnNode
+	(*FunctionStatsRequest)(nil),     // 64: locus.v1.FunctionStatsRequest
+	(*FunctionStatsResponse)(nil),    // 65: locus.v1.FunctionStatsResponse
+	(*FunctionStats)(nil),            // 66: locus.v1.FunctionStats
+	nil,                              // 67: locus.v1.FunctionStats.ErrorsEntry
+	(*Error)(nil),                    // 68: locus.v1.Error
+	(*Span)(nil),                     // 69: locus.v1.Span
+	(*Route)(nil),                    // 70: locus.v1.Route
+	(*NodeInfo)(nil),                 // 71: locus.v1.NodeInfo
+	(*Keyspace)(nil),                 // 72: locus.v1.Keyspace
+	(*GroupRule)(nil),                // 73: locus.v1.GroupRule
 }
 var file_locus_v1_locus_proto_depIdxs = []int32{
 	7,  // 0: locus.v1.BatchRequest.requests:type_name -> locus.v1.Request
@@ -4163,75 +4882,90 @@ var file_locus_v1_locus_proto_depIdxs = []int32{
 	15, // 7: locus.v1.Request.write:type_name -> locus.v1.WriteRequest
 	17, // 8: locus.v1.Request.call:type_name -> locus.v1.CallRequest
 	19, // 9: locus.v1.Request.clock_at:type_name -> locus.v1.ClockRequest
-	57, // 10: locus.v1.Response.error:type_name -> locus.v1.Error
+	68, // 10: locus.v1.Response.error:type_name -> locus.v1.Error
 	10, // 11: locus.v1.Response.get:type_name -> locus.v1.GetResponse
 	12, // 12: locus.v1.Response.scan:type_name -> locus.v1.ScanResponse
 	16, // 13: locus.v1.Response.write:type_name -> locus.v1.WriteResponse
 	18, // 14: locus.v1.Response.call:type_name -> locus.v1.CallResponse
 	20, // 15: locus.v1.Response.clock_at:type_name -> locus.v1.ClockResponse
-	58, // 16: locus.v1.ScanRequest.span:type_name -> locus.v1.Span
+	69, // 16: locus.v1.ScanRequest.span:type_name -> locus.v1.Span
 	2,  // 17: locus.v1.Condition.kind:type_name -> locus.v1.Condition.Kind
 	13, // 18: locus.v1.WriteRequest.mutations:type_name -> locus.v1.Mutation
 	14, // 19: locus.v1.WriteRequest.conditions:type_name -> locus.v1.Condition
-	58, // 20: locus.v1.WriteRequest.span:type_name -> locus.v1.Span
+	69, // 20: locus.v1.WriteRequest.span:type_name -> locus.v1.Span
 	1,  // 21: locus.v1.CallRequest.codec:type_name -> locus.v1.Codec
-	1,  // 22: locus.v1.RunRequest.codec:type_name -> locus.v1.Codec
-	58, // 23: locus.v1.RunRequest.span:type_name -> locus.v1.Span
-	26, // 24: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
-	57, // 25: locus.v1.RunResponse.error:type_name -> locus.v1.Error
-	58, // 26: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
-	58, // 27: locus.v1.RunResponse.rest:type_name -> locus.v1.Span
-	23, // 28: locus.v1.RunResponse.plan:type_name -> locus.v1.Plan
-	25, // 29: locus.v1.RunResponse.account:type_name -> locus.v1.RangeAccount
-	24, // 30: locus.v1.Plan.ranges:type_name -> locus.v1.PlannedRange
-	58, // 31: locus.v1.PlannedRange.span:type_name -> locus.v1.Span
-	58, // 32: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
-	59, // 33: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
-	60, // 34: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
-	61, // 35: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	62, // 36: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
-	61, // 37: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
-	61, // 38: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
-	60, // 39: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
-	52, // 40: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
-	52, // 41: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
-	3,  // 42: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
-	21, // 43: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
-	27, // 44: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
-	29, // 45: locus.v1.Locus.LookupKeyspace:input_type -> locus.v1.LookupKeyspaceRequest
-	31, // 46: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
-	33, // 47: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
-	35, // 48: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
-	37, // 49: locus.v1.Locus.Hold:input_type -> locus.v1.HoldRequest
-	39, // 50: locus.v1.Locus.Release:input_type -> locus.v1.ReleaseRequest
-	42, // 51: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
-	44, // 52: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
-	46, // 53: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
-	48, // 54: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
-	50, // 55: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
-	53, // 56: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
-	55, // 57: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
-	4,  // 58: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
-	22, // 59: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
-	28, // 60: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
-	30, // 61: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
-	32, // 62: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
-	34, // 63: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
-	36, // 64: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
-	38, // 65: locus.v1.Locus.Hold:output_type -> locus.v1.HoldResponse
-	40, // 66: locus.v1.Locus.Release:output_type -> locus.v1.ReleaseResponse
-	43, // 67: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
-	45, // 68: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
-	47, // 69: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
-	49, // 70: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
-	51, // 71: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
-	54, // 72: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
-	56, // 73: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
-	58, // [58:74] is the sub-list for method output_type
-	42, // [42:58] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	13, // 22: locus.v1.CallResponse.writes:type_name -> locus.v1.Mutation
+	1,  // 23: locus.v1.RunRequest.codec:type_name -> locus.v1.Codec
+	69, // 24: locus.v1.RunRequest.span:type_name -> locus.v1.Span
+	26, // 25: locus.v1.RunResponse.progress:type_name -> locus.v1.Progress
+	68, // 26: locus.v1.RunResponse.error:type_name -> locus.v1.Error
+	69, // 27: locus.v1.RunResponse.covered:type_name -> locus.v1.Span
+	69, // 28: locus.v1.RunResponse.rest:type_name -> locus.v1.Span
+	23, // 29: locus.v1.RunResponse.plan:type_name -> locus.v1.Plan
+	25, // 30: locus.v1.RunResponse.account:type_name -> locus.v1.RangeAccount
+	24, // 31: locus.v1.Plan.ranges:type_name -> locus.v1.PlannedRange
+	69, // 32: locus.v1.PlannedRange.span:type_name -> locus.v1.Span
+	69, // 33: locus.v1.RoutesRequest.span:type_name -> locus.v1.Span
+	70, // 34: locus.v1.RoutesResponse.routes:type_name -> locus.v1.Route
+	71, // 35: locus.v1.RoutesResponse.nodes:type_name -> locus.v1.NodeInfo
+	72, // 36: locus.v1.LookupKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	73, // 37: locus.v1.CreateKeyspaceRequest.group:type_name -> locus.v1.GroupRule
+	72, // 38: locus.v1.CreateKeyspaceResponse.keyspace:type_name -> locus.v1.Keyspace
+	72, // 39: locus.v1.ListKeyspacesResponse.keyspaces:type_name -> locus.v1.Keyspace
+	71, // 40: locus.v1.ListNodesResponse.nodes:type_name -> locus.v1.NodeInfo
+	52, // 41: locus.v1.RegisterFunctionResponse.function:type_name -> locus.v1.FunctionInfo
+	52, // 42: locus.v1.ListFunctionsResponse.functions:type_name -> locus.v1.FunctionInfo
+	52, // 43: locus.v1.ActivateFunctionResponse.function:type_name -> locus.v1.FunctionInfo
+	52, // 44: locus.v1.RemoveFunctionResponse.removed:type_name -> locus.v1.FunctionInfo
+	52, // 45: locus.v1.DescribeFunctionResponse.versions:type_name -> locus.v1.FunctionInfo
+	63, // 46: locus.v1.DescribeFunctionResponse.nodes:type_name -> locus.v1.FunctionOnNode
+	66, // 47: locus.v1.FunctionStatsResponse.functions:type_name -> locus.v1.FunctionStats
+	67, // 48: locus.v1.FunctionStats.errors:type_name -> locus.v1.FunctionStats.ErrorsEntry
+	3,  // 49: locus.v1.Locus.Batch:input_type -> locus.v1.BatchRequest
+	21, // 50: locus.v1.Locus.Run:input_type -> locus.v1.RunRequest
+	27, // 51: locus.v1.Locus.Routes:input_type -> locus.v1.RoutesRequest
+	29, // 52: locus.v1.Locus.LookupKeyspace:input_type -> locus.v1.LookupKeyspaceRequest
+	31, // 53: locus.v1.Locus.CreateKeyspace:input_type -> locus.v1.CreateKeyspaceRequest
+	33, // 54: locus.v1.Locus.ListKeyspaces:input_type -> locus.v1.ListKeyspacesRequest
+	35, // 55: locus.v1.Locus.DropKeyspace:input_type -> locus.v1.DropKeyspaceRequest
+	37, // 56: locus.v1.Locus.Hold:input_type -> locus.v1.HoldRequest
+	39, // 57: locus.v1.Locus.Release:input_type -> locus.v1.ReleaseRequest
+	42, // 58: locus.v1.Locus.SplitRange:input_type -> locus.v1.SplitRangeRequest
+	44, // 59: locus.v1.Locus.TransferRange:input_type -> locus.v1.TransferRangeRequest
+	46, // 60: locus.v1.Locus.ListNodes:input_type -> locus.v1.ListNodesRequest
+	48, // 61: locus.v1.Locus.Status:input_type -> locus.v1.StatusRequest
+	50, // 62: locus.v1.Locus.RegisterFunction:input_type -> locus.v1.RegisterFunctionRequest
+	53, // 63: locus.v1.Locus.ListFunctions:input_type -> locus.v1.ListFunctionsRequest
+	57, // 64: locus.v1.Locus.ActivateFunction:input_type -> locus.v1.ActivateFunctionRequest
+	59, // 65: locus.v1.Locus.RemoveFunction:input_type -> locus.v1.RemoveFunctionRequest
+	61, // 66: locus.v1.Locus.DescribeFunction:input_type -> locus.v1.DescribeFunctionRequest
+	64, // 67: locus.v1.Locus.FunctionStats:input_type -> locus.v1.FunctionStatsRequest
+	55, // 68: locus.v1.Locus.FetchModule:input_type -> locus.v1.FetchModuleRequest
+	4,  // 69: locus.v1.Locus.Batch:output_type -> locus.v1.BatchResponse
+	22, // 70: locus.v1.Locus.Run:output_type -> locus.v1.RunResponse
+	28, // 71: locus.v1.Locus.Routes:output_type -> locus.v1.RoutesResponse
+	30, // 72: locus.v1.Locus.LookupKeyspace:output_type -> locus.v1.LookupKeyspaceResponse
+	32, // 73: locus.v1.Locus.CreateKeyspace:output_type -> locus.v1.CreateKeyspaceResponse
+	34, // 74: locus.v1.Locus.ListKeyspaces:output_type -> locus.v1.ListKeyspacesResponse
+	36, // 75: locus.v1.Locus.DropKeyspace:output_type -> locus.v1.DropKeyspaceResponse
+	38, // 76: locus.v1.Locus.Hold:output_type -> locus.v1.HoldResponse
+	40, // 77: locus.v1.Locus.Release:output_type -> locus.v1.ReleaseResponse
+	43, // 78: locus.v1.Locus.SplitRange:output_type -> locus.v1.SplitRangeResponse
+	45, // 79: locus.v1.Locus.TransferRange:output_type -> locus.v1.TransferRangeResponse
+	47, // 80: locus.v1.Locus.ListNodes:output_type -> locus.v1.ListNodesResponse
+	49, // 81: locus.v1.Locus.Status:output_type -> locus.v1.StatusResponse
+	51, // 82: locus.v1.Locus.RegisterFunction:output_type -> locus.v1.RegisterFunctionResponse
+	54, // 83: locus.v1.Locus.ListFunctions:output_type -> locus.v1.ListFunctionsResponse
+	58, // 84: locus.v1.Locus.ActivateFunction:output_type -> locus.v1.ActivateFunctionResponse
+	60, // 85: locus.v1.Locus.RemoveFunction:output_type -> locus.v1.RemoveFunctionResponse
+	62, // 86: locus.v1.Locus.DescribeFunction:output_type -> locus.v1.DescribeFunctionResponse
+	65, // 87: locus.v1.Locus.FunctionStats:output_type -> locus.v1.FunctionStatsResponse
+	56, // 88: locus.v1.Locus.FetchModule:output_type -> locus.v1.FetchModuleResponse
+	69, // [69:89] is the sub-list for method output_type
+	49, // [49:69] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_locus_proto_init() }
@@ -4260,7 +4994,7 @@ func file_locus_v1_locus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_locus_proto_rawDesc), len(file_locus_v1_locus_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   54,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

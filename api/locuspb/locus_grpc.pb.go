@@ -34,6 +34,10 @@ const (
 	Locus_Status_FullMethodName           = "/locus.v1.Locus/Status"
 	Locus_RegisterFunction_FullMethodName = "/locus.v1.Locus/RegisterFunction"
 	Locus_ListFunctions_FullMethodName    = "/locus.v1.Locus/ListFunctions"
+	Locus_ActivateFunction_FullMethodName = "/locus.v1.Locus/ActivateFunction"
+	Locus_RemoveFunction_FullMethodName   = "/locus.v1.Locus/RemoveFunction"
+	Locus_DescribeFunction_FullMethodName = "/locus.v1.Locus/DescribeFunction"
+	Locus_FunctionStats_FullMethodName    = "/locus.v1.Locus/FunctionStats"
 	Locus_FetchModule_FullMethodName      = "/locus.v1.Locus/FetchModule"
 )
 
@@ -61,6 +65,12 @@ type LocusClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	RegisterFunction(ctx context.Context, in *RegisterFunctionRequest, opts ...grpc.CallOption) (*RegisterFunctionResponse, error)
 	ListFunctions(ctx context.Context, in *ListFunctionsRequest, opts ...grpc.CallOption) (*ListFunctionsResponse, error)
+	// ActivateFunction, RemoveFunction and RegisterFunction are answered when every node that is heard from goes by the change.
+	ActivateFunction(ctx context.Context, in *ActivateFunctionRequest, opts ...grpc.CallOption) (*ActivateFunctionResponse, error)
+	RemoveFunction(ctx context.Context, in *RemoveFunctionRequest, opts ...grpc.CallOption) (*RemoveFunctionResponse, error)
+	DescribeFunction(ctx context.Context, in *DescribeFunctionRequest, opts ...grpc.CallOption) (*DescribeFunctionResponse, error)
+	// FunctionStats adds up what the functions have done on all nodes.
+	FunctionStats(ctx context.Context, in *FunctionStatsRequest, opts ...grpc.CallOption) (*FunctionStatsResponse, error)
 	FetchModule(ctx context.Context, in *FetchModuleRequest, opts ...grpc.CallOption) (*FetchModuleResponse, error)
 }
 
@@ -234,6 +244,46 @@ func (c *locusClient) ListFunctions(ctx context.Context, in *ListFunctionsReques
 	return out, nil
 }
 
+func (c *locusClient) ActivateFunction(ctx context.Context, in *ActivateFunctionRequest, opts ...grpc.CallOption) (*ActivateFunctionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateFunctionResponse)
+	err := c.cc.Invoke(ctx, Locus_ActivateFunction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *locusClient) RemoveFunction(ctx context.Context, in *RemoveFunctionRequest, opts ...grpc.CallOption) (*RemoveFunctionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveFunctionResponse)
+	err := c.cc.Invoke(ctx, Locus_RemoveFunction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *locusClient) DescribeFunction(ctx context.Context, in *DescribeFunctionRequest, opts ...grpc.CallOption) (*DescribeFunctionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeFunctionResponse)
+	err := c.cc.Invoke(ctx, Locus_DescribeFunction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *locusClient) FunctionStats(ctx context.Context, in *FunctionStatsRequest, opts ...grpc.CallOption) (*FunctionStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FunctionStatsResponse)
+	err := c.cc.Invoke(ctx, Locus_FunctionStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *locusClient) FetchModule(ctx context.Context, in *FetchModuleRequest, opts ...grpc.CallOption) (*FetchModuleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FetchModuleResponse)
@@ -268,6 +318,12 @@ type LocusServer interface {
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	RegisterFunction(context.Context, *RegisterFunctionRequest) (*RegisterFunctionResponse, error)
 	ListFunctions(context.Context, *ListFunctionsRequest) (*ListFunctionsResponse, error)
+	// ActivateFunction, RemoveFunction and RegisterFunction are answered when every node that is heard from goes by the change.
+	ActivateFunction(context.Context, *ActivateFunctionRequest) (*ActivateFunctionResponse, error)
+	RemoveFunction(context.Context, *RemoveFunctionRequest) (*RemoveFunctionResponse, error)
+	DescribeFunction(context.Context, *DescribeFunctionRequest) (*DescribeFunctionResponse, error)
+	// FunctionStats adds up what the functions have done on all nodes.
+	FunctionStats(context.Context, *FunctionStatsRequest) (*FunctionStatsResponse, error)
 	FetchModule(context.Context, *FetchModuleRequest) (*FetchModuleResponse, error)
 	mustEmbedUnimplementedLocusServer()
 }
@@ -323,6 +379,18 @@ func (UnimplementedLocusServer) RegisterFunction(context.Context, *RegisterFunct
 }
 func (UnimplementedLocusServer) ListFunctions(context.Context, *ListFunctionsRequest) (*ListFunctionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListFunctions not implemented")
+}
+func (UnimplementedLocusServer) ActivateFunction(context.Context, *ActivateFunctionRequest) (*ActivateFunctionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateFunction not implemented")
+}
+func (UnimplementedLocusServer) RemoveFunction(context.Context, *RemoveFunctionRequest) (*RemoveFunctionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveFunction not implemented")
+}
+func (UnimplementedLocusServer) DescribeFunction(context.Context, *DescribeFunctionRequest) (*DescribeFunctionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeFunction not implemented")
+}
+func (UnimplementedLocusServer) FunctionStats(context.Context, *FunctionStatsRequest) (*FunctionStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FunctionStats not implemented")
 }
 func (UnimplementedLocusServer) FetchModule(context.Context, *FetchModuleRequest) (*FetchModuleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FetchModule not implemented")
@@ -600,6 +668,78 @@ func _Locus_ListFunctions_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Locus_ActivateFunction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateFunctionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocusServer).ActivateFunction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locus_ActivateFunction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocusServer).ActivateFunction(ctx, req.(*ActivateFunctionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Locus_RemoveFunction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveFunctionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocusServer).RemoveFunction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locus_RemoveFunction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocusServer).RemoveFunction(ctx, req.(*RemoveFunctionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Locus_DescribeFunction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeFunctionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocusServer).DescribeFunction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locus_DescribeFunction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocusServer).DescribeFunction(ctx, req.(*DescribeFunctionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Locus_FunctionStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FunctionStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocusServer).FunctionStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locus_FunctionStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocusServer).FunctionStats(ctx, req.(*FunctionStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Locus_FetchModule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FetchModuleRequest)
 	if err := dec(in); err != nil {
@@ -676,6 +816,22 @@ var Locus_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListFunctions",
 			Handler:    _Locus_ListFunctions_Handler,
+		},
+		{
+			MethodName: "ActivateFunction",
+			Handler:    _Locus_ActivateFunction_Handler,
+		},
+		{
+			MethodName: "RemoveFunction",
+			Handler:    _Locus_RemoveFunction_Handler,
+		},
+		{
+			MethodName: "DescribeFunction",
+			Handler:    _Locus_DescribeFunction_Handler,
+		},
+		{
+			MethodName: "FunctionStats",
+			Handler:    _Locus_FunctionStats_Handler,
 		},
 		{
 			MethodName: "FetchModule",

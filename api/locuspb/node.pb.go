@@ -1191,18 +1191,20 @@ func (x *RefusedOperator) GetError() *Error {
 }
 
 type HeartbeatResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Clock         uint64                 `protobuf:"varint,1,opt,name=clock,proto3" json:"clock,omitempty"`
-	MapVersion    uint64                 `protobuf:"varint,2,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`
-	Routes        []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"` // that have changed since the request's map_version; all, if that is of another driver
-	Nodes         []*NodeInfo            `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Keyspaces     []*Keyspace            `protobuf:"bytes,5,rep,name=keyspaces,proto3" json:"keyspaces,omitempty"`
-	Functions     []*FunctionInfo        `protobuf:"bytes,6,rep,name=functions,proto3" json:"functions,omitempty"`
-	Operators     []*Operator            `protobuf:"bytes,7,rep,name=operators,proto3" json:"operators,omitempty"`          // steps for ranges this store leads
-	Gone          []*GoneReplica         `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`                    // replicas held by this store that are no longer of their range
-	NextMs        int64                  `protobuf:"varint,9,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"` // report again after so long; 0: after the usual interval
-	Holds         *Holds                 `protobuf:"bytes,10,opt,name=holds,proto3" json:"holds,omitempty"`                 // if they are not those of the request's holds_version
-	Taken         uint64                 `protobuf:"varint,11,opt,name=taken,proto3" json:"taken,omitempty"`                // clock of the report, if the driver has it now; 0: the next must be whole
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Clock      uint64                 `protobuf:"varint,1,opt,name=clock,proto3" json:"clock,omitempty"`
+	MapVersion uint64                 `protobuf:"varint,2,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`
+	Routes     []*Route               `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"` // that have changed since the request's map_version; all, if that is of another driver
+	Nodes      []*NodeInfo            `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Keyspaces  []*Keyspace            `protobuf:"bytes,5,rep,name=keyspaces,proto3" json:"keyspaces,omitempty"`
+	Functions  []*FunctionInfo        `protobuf:"bytes,6,rep,name=functions,proto3" json:"functions,omitempty"`
+	Operators  []*Operator            `protobuf:"bytes,7,rep,name=operators,proto3" json:"operators,omitempty"`          // steps for ranges this store leads
+	Gone       []*GoneReplica         `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`                    // replicas held by this store that are no longer of their range
+	NextMs     int64                  `protobuf:"varint,9,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"` // report again after so long; 0: after the usual interval
+	Holds      *Holds                 `protobuf:"bytes,10,opt,name=holds,proto3" json:"holds,omitempty"`                 // if they are not those of the request's holds_version
+	Taken      uint64                 `protobuf:"varint,11,opt,name=taken,proto3" json:"taken,omitempty"`                // clock of the report, if the driver has it now; 0: the next must be whole
+	// For so long from when the report was sent the node may take it that the active versions of functions are these; 0: no limit.
+	FunctionsMs   int64 `protobuf:"varint,12,opt,name=functions_ms,json=functionsMs,proto3" json:"functions_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1310,6 +1312,13 @@ func (x *HeartbeatResponse) GetHolds() *Holds {
 func (x *HeartbeatResponse) GetTaken() uint64 {
 	if x != nil {
 		return x.Taken
+	}
+	return 0
+}
+
+func (x *HeartbeatResponse) GetFunctionsMs() int64 {
+	if x != nil {
+		return x.FunctionsMs
 	}
 	return 0
 }
@@ -2100,6 +2109,182 @@ func (x *AllocateIDsResponse) GetFirst() uint64 {
 	return 0
 }
 
+type AwaitMapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitMapRequest) Reset() {
+	*x = AwaitMapRequest{}
+	mi := &file_locus_v1_node_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitMapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitMapRequest) ProtoMessage() {}
+
+func (x *AwaitMapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitMapRequest.ProtoReflect.Descriptor instead.
+func (*AwaitMapRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{28}
+}
+
+type AwaitMapResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitMapResponse) Reset() {
+	*x = AwaitMapResponse{}
+	mi := &file_locus_v1_node_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitMapResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitMapResponse) ProtoMessage() {}
+
+func (x *AwaitMapResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitMapResponse.ProtoReflect.Descriptor instead.
+func (*AwaitMapResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{29}
+}
+
+type FunctionStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty: all
+	ByRange       bool                   `protobuf:"varint,2,opt,name=by_range,json=byRange,proto3" json:"by_range,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionStateRequest) Reset() {
+	*x = FunctionStateRequest{}
+	mi := &file_locus_v1_node_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionStateRequest) ProtoMessage() {}
+
+func (x *FunctionStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionStateRequest.ProtoReflect.Descriptor instead.
+func (*FunctionStateRequest) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *FunctionStateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FunctionStateRequest) GetByRange() bool {
+	if x != nil {
+		return x.ByRange
+	}
+	return false
+}
+
+type FunctionStateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ready         *FunctionOnNode        `protobuf:"bytes,1,opt,name=ready,proto3" json:"ready,omitempty"` // with a name
+	Stats         []*FunctionStats       `protobuf:"bytes,2,rep,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionStateResponse) Reset() {
+	*x = FunctionStateResponse{}
+	mi := &file_locus_v1_node_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionStateResponse) ProtoMessage() {}
+
+func (x *FunctionStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_node_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionStateResponse.ProtoReflect.Descriptor instead.
+func (*FunctionStateResponse) Descriptor() ([]byte, []int) {
+	return file_locus_v1_node_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *FunctionStateResponse) GetReady() *FunctionOnNode {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
+func (x *FunctionStateResponse) GetStats() []*FunctionStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
 var File_locus_v1_node_proto protoreflect.FileDescriptor
 
 const file_locus_v1_node_proto_rawDesc = "" +
@@ -2212,7 +2397,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
 	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
-	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xb8\x03\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xdb\x03\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -2226,7 +2411,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\anext_ms\x18\t \x01(\x03R\x06nextMs\x12%\n" +
 	"\x05holds\x18\n" +
 	" \x01(\v2\x0f.locus.v1.HoldsR\x05holds\x12\x14\n" +
-	"\x05taken\x18\v \x01(\x04R\x05taken\"P\n" +
+	"\x05taken\x18\v \x01(\x04R\x05taken\x12!\n" +
+	"\ffunctions_ms\x18\f \x01(\x03R\vfunctionsMs\"P\n" +
 	"\vGoneReplica\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12&\n" +
 	"\x0fnext_replica_id\x18\x02 \x01(\x04R\rnextReplicaId\"\x8a\x03\n" +
@@ -2289,14 +2475,24 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x12AllocateIDsRequest\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\"+\n" +
 	"\x13AllocateIDsResponse\x12\x14\n" +
-	"\x05first\x18\x01 \x01(\x04R\x05first2\x82\x03\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\"\x11\n" +
+	"\x0fAwaitMapRequest\"\x12\n" +
+	"\x10AwaitMapResponse\"E\n" +
+	"\x14FunctionStateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bby_range\x18\x02 \x01(\bR\abyRange\"v\n" +
+	"\x15FunctionStateResponse\x12.\n" +
+	"\x05ready\x18\x01 \x01(\v2\x18.locus.v1.FunctionOnNodeR\x05ready\x12-\n" +
+	"\x05stats\x18\x02 \x03(\v2\x17.locus.v1.FunctionStatsR\x05stats2\x97\x04\n" +
 	"\x04Node\x120\n" +
 	"\x04Raft\x12\x13.locus.v1.RaftFrame\x1a\x11.locus.v1.RaftAck(\x01\x12<\n" +
 	"\bSnapshot\x12\x17.locus.v1.SnapshotChunk\x1a\x15.locus.v1.SnapshotAck(\x01\x125\n" +
 	"\x04Join\x12\x15.locus.v1.JoinRequest\x1a\x16.locus.v1.JoinResponse\x12D\n" +
 	"\tHeartbeat\x12\x1a.locus.v1.HeartbeatRequest\x1a\x1b.locus.v1.HeartbeatResponse\x12A\n" +
 	"\bRunRange\x12\x19.locus.v1.RunRangeRequest\x1a\x1a.locus.v1.RunRangeResponse\x12J\n" +
-	"\vAllocateIDs\x12\x1c.locus.v1.AllocateIDsRequest\x1a\x1d.locus.v1.AllocateIDsResponseB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
+	"\vAllocateIDs\x12\x1c.locus.v1.AllocateIDsRequest\x1a\x1d.locus.v1.AllocateIDsResponse\x12A\n" +
+	"\bAwaitMap\x12\x19.locus.v1.AwaitMapRequest\x1a\x1a.locus.v1.AwaitMapResponse\x12P\n" +
+	"\rFunctionState\x12\x1e.locus.v1.FunctionStateRequest\x1a\x1f.locus.v1.FunctionStateResponseB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
 	file_locus_v1_node_proto_rawDescOnce sync.Once
@@ -2310,66 +2506,72 @@ func file_locus_v1_node_proto_rawDescGZIP() []byte {
 	return file_locus_v1_node_proto_rawDescData
 }
 
-var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_locus_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_locus_v1_node_proto_goTypes = []any{
-	(*RaftFrame)(nil),           // 0: locus.v1.RaftFrame
-	(*RaftEnvelope)(nil),        // 1: locus.v1.RaftEnvelope
-	(*ClockProbe)(nil),          // 2: locus.v1.ClockProbe
-	(*RaftAck)(nil),             // 3: locus.v1.RaftAck
-	(*SnapshotChunk)(nil),       // 4: locus.v1.SnapshotChunk
-	(*SnapshotHeader)(nil),      // 5: locus.v1.SnapshotHeader
-	(*SnapshotAck)(nil),         // 6: locus.v1.SnapshotAck
-	(*JoinRequest)(nil),         // 7: locus.v1.JoinRequest
-	(*JoinResponse)(nil),        // 8: locus.v1.JoinResponse
-	(*RangeReport)(nil),         // 9: locus.v1.RangeReport
-	(*SplitWish)(nil),           // 10: locus.v1.SplitWish
-	(*ReplicaProgress)(nil),     // 11: locus.v1.ReplicaProgress
-	(*HeartbeatRequest)(nil),    // 12: locus.v1.HeartbeatRequest
-	(*Holds)(nil),               // 13: locus.v1.Holds
-	(*Held)(nil),                // 14: locus.v1.Held
-	(*RefusedOperator)(nil),     // 15: locus.v1.RefusedOperator
-	(*HeartbeatResponse)(nil),   // 16: locus.v1.HeartbeatResponse
-	(*GoneReplica)(nil),         // 17: locus.v1.GoneReplica
-	(*Operator)(nil),            // 18: locus.v1.Operator
-	(*AddLearner)(nil),          // 19: locus.v1.AddLearner
-	(*ReplaceVoters)(nil),       // 20: locus.v1.ReplaceVoters
-	(*TransferLease)(nil),       // 21: locus.v1.TransferLease
-	(*RemoveReplica)(nil),       // 22: locus.v1.RemoveReplica
-	(*SplitAt)(nil),             // 23: locus.v1.SplitAt
-	(*RunRangeRequest)(nil),     // 24: locus.v1.RunRangeRequest
-	(*RunRangeResponse)(nil),    // 25: locus.v1.RunRangeResponse
-	(*AllocateIDsRequest)(nil),  // 26: locus.v1.AllocateIDsRequest
-	(*AllocateIDsResponse)(nil), // 27: locus.v1.AllocateIDsResponse
-	(*Span)(nil),                // 28: locus.v1.Span
-	(*RangeDescriptor)(nil),     // 29: locus.v1.RangeDescriptor
-	(*NodeInfo)(nil),            // 30: locus.v1.NodeInfo
-	(*Error)(nil),               // 31: locus.v1.Error
-	(*Route)(nil),               // 32: locus.v1.Route
-	(*Keyspace)(nil),            // 33: locus.v1.Keyspace
-	(*FunctionInfo)(nil),        // 34: locus.v1.FunctionInfo
-	(Codec)(0),                  // 35: locus.v1.Codec
+	(*RaftFrame)(nil),             // 0: locus.v1.RaftFrame
+	(*RaftEnvelope)(nil),          // 1: locus.v1.RaftEnvelope
+	(*ClockProbe)(nil),            // 2: locus.v1.ClockProbe
+	(*RaftAck)(nil),               // 3: locus.v1.RaftAck
+	(*SnapshotChunk)(nil),         // 4: locus.v1.SnapshotChunk
+	(*SnapshotHeader)(nil),        // 5: locus.v1.SnapshotHeader
+	(*SnapshotAck)(nil),           // 6: locus.v1.SnapshotAck
+	(*JoinRequest)(nil),           // 7: locus.v1.JoinRequest
+	(*JoinResponse)(nil),          // 8: locus.v1.JoinResponse
+	(*RangeReport)(nil),           // 9: locus.v1.RangeReport
+	(*SplitWish)(nil),             // 10: locus.v1.SplitWish
+	(*ReplicaProgress)(nil),       // 11: locus.v1.ReplicaProgress
+	(*HeartbeatRequest)(nil),      // 12: locus.v1.HeartbeatRequest
+	(*Holds)(nil),                 // 13: locus.v1.Holds
+	(*Held)(nil),                  // 14: locus.v1.Held
+	(*RefusedOperator)(nil),       // 15: locus.v1.RefusedOperator
+	(*HeartbeatResponse)(nil),     // 16: locus.v1.HeartbeatResponse
+	(*GoneReplica)(nil),           // 17: locus.v1.GoneReplica
+	(*Operator)(nil),              // 18: locus.v1.Operator
+	(*AddLearner)(nil),            // 19: locus.v1.AddLearner
+	(*ReplaceVoters)(nil),         // 20: locus.v1.ReplaceVoters
+	(*TransferLease)(nil),         // 21: locus.v1.TransferLease
+	(*RemoveReplica)(nil),         // 22: locus.v1.RemoveReplica
+	(*SplitAt)(nil),               // 23: locus.v1.SplitAt
+	(*RunRangeRequest)(nil),       // 24: locus.v1.RunRangeRequest
+	(*RunRangeResponse)(nil),      // 25: locus.v1.RunRangeResponse
+	(*AllocateIDsRequest)(nil),    // 26: locus.v1.AllocateIDsRequest
+	(*AllocateIDsResponse)(nil),   // 27: locus.v1.AllocateIDsResponse
+	(*AwaitMapRequest)(nil),       // 28: locus.v1.AwaitMapRequest
+	(*AwaitMapResponse)(nil),      // 29: locus.v1.AwaitMapResponse
+	(*FunctionStateRequest)(nil),  // 30: locus.v1.FunctionStateRequest
+	(*FunctionStateResponse)(nil), // 31: locus.v1.FunctionStateResponse
+	(*Span)(nil),                  // 32: locus.v1.Span
+	(*RangeDescriptor)(nil),       // 33: locus.v1.RangeDescriptor
+	(*NodeInfo)(nil),              // 34: locus.v1.NodeInfo
+	(*Error)(nil),                 // 35: locus.v1.Error
+	(*Route)(nil),                 // 36: locus.v1.Route
+	(*Keyspace)(nil),              // 37: locus.v1.Keyspace
+	(*FunctionInfo)(nil),          // 38: locus.v1.FunctionInfo
+	(Codec)(0),                    // 39: locus.v1.Codec
+	(*FunctionOnNode)(nil),        // 40: locus.v1.FunctionOnNode
+	(*FunctionStats)(nil),         // 41: locus.v1.FunctionStats
 }
 var file_locus_v1_node_proto_depIdxs = []int32{
 	1,  // 0: locus.v1.RaftFrame.envelopes:type_name -> locus.v1.RaftEnvelope
-	28, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
+	32, // 1: locus.v1.RaftEnvelope.span:type_name -> locus.v1.Span
 	2,  // 2: locus.v1.RaftEnvelope.probe:type_name -> locus.v1.ClockProbe
 	5,  // 3: locus.v1.SnapshotChunk.header:type_name -> locus.v1.SnapshotHeader
 	1,  // 4: locus.v1.SnapshotHeader.envelope:type_name -> locus.v1.RaftEnvelope
-	29, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
-	30, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
-	30, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
-	29, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
+	33, // 5: locus.v1.SnapshotHeader.descriptor:type_name -> locus.v1.RangeDescriptor
+	34, // 6: locus.v1.JoinRequest.node:type_name -> locus.v1.NodeInfo
+	34, // 7: locus.v1.JoinResponse.nodes:type_name -> locus.v1.NodeInfo
+	33, // 8: locus.v1.RangeReport.descriptor:type_name -> locus.v1.RangeDescriptor
 	11, // 9: locus.v1.RangeReport.progress:type_name -> locus.v1.ReplicaProgress
 	10, // 10: locus.v1.RangeReport.split:type_name -> locus.v1.SplitWish
-	30, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
+	34, // 11: locus.v1.HeartbeatRequest.node:type_name -> locus.v1.NodeInfo
 	9,  // 12: locus.v1.HeartbeatRequest.leading:type_name -> locus.v1.RangeReport
 	15, // 13: locus.v1.HeartbeatRequest.refused:type_name -> locus.v1.RefusedOperator
 	14, // 14: locus.v1.Holds.held:type_name -> locus.v1.Held
-	31, // 15: locus.v1.RefusedOperator.error:type_name -> locus.v1.Error
-	32, // 16: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
-	30, // 17: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
-	33, // 18: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
-	34, // 19: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
+	35, // 15: locus.v1.RefusedOperator.error:type_name -> locus.v1.Error
+	36, // 16: locus.v1.HeartbeatResponse.routes:type_name -> locus.v1.Route
+	34, // 17: locus.v1.HeartbeatResponse.nodes:type_name -> locus.v1.NodeInfo
+	37, // 18: locus.v1.HeartbeatResponse.keyspaces:type_name -> locus.v1.Keyspace
+	38, // 19: locus.v1.HeartbeatResponse.functions:type_name -> locus.v1.FunctionInfo
 	18, // 20: locus.v1.HeartbeatResponse.operators:type_name -> locus.v1.Operator
 	17, // 21: locus.v1.HeartbeatResponse.gone:type_name -> locus.v1.GoneReplica
 	13, // 22: locus.v1.HeartbeatResponse.holds:type_name -> locus.v1.Holds
@@ -2378,26 +2580,32 @@ var file_locus_v1_node_proto_depIdxs = []int32{
 	21, // 25: locus.v1.Operator.transfer:type_name -> locus.v1.TransferLease
 	22, // 26: locus.v1.Operator.remove:type_name -> locus.v1.RemoveReplica
 	23, // 27: locus.v1.Operator.split:type_name -> locus.v1.SplitAt
-	35, // 28: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
-	28, // 29: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
-	31, // 30: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
-	0,  // 31: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
-	4,  // 32: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
-	7,  // 33: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
-	12, // 34: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
-	24, // 35: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
-	26, // 36: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
-	3,  // 37: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
-	6,  // 38: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
-	8,  // 39: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
-	16, // 40: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
-	25, // 41: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
-	27, // 42: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
-	37, // [37:43] is the sub-list for method output_type
-	31, // [31:37] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	39, // 28: locus.v1.RunRangeRequest.codec:type_name -> locus.v1.Codec
+	32, // 29: locus.v1.RunRangeRequest.span:type_name -> locus.v1.Span
+	35, // 30: locus.v1.RunRangeResponse.error:type_name -> locus.v1.Error
+	40, // 31: locus.v1.FunctionStateResponse.ready:type_name -> locus.v1.FunctionOnNode
+	41, // 32: locus.v1.FunctionStateResponse.stats:type_name -> locus.v1.FunctionStats
+	0,  // 33: locus.v1.Node.Raft:input_type -> locus.v1.RaftFrame
+	4,  // 34: locus.v1.Node.Snapshot:input_type -> locus.v1.SnapshotChunk
+	7,  // 35: locus.v1.Node.Join:input_type -> locus.v1.JoinRequest
+	12, // 36: locus.v1.Node.Heartbeat:input_type -> locus.v1.HeartbeatRequest
+	24, // 37: locus.v1.Node.RunRange:input_type -> locus.v1.RunRangeRequest
+	26, // 38: locus.v1.Node.AllocateIDs:input_type -> locus.v1.AllocateIDsRequest
+	28, // 39: locus.v1.Node.AwaitMap:input_type -> locus.v1.AwaitMapRequest
+	30, // 40: locus.v1.Node.FunctionState:input_type -> locus.v1.FunctionStateRequest
+	3,  // 41: locus.v1.Node.Raft:output_type -> locus.v1.RaftAck
+	6,  // 42: locus.v1.Node.Snapshot:output_type -> locus.v1.SnapshotAck
+	8,  // 43: locus.v1.Node.Join:output_type -> locus.v1.JoinResponse
+	16, // 44: locus.v1.Node.Heartbeat:output_type -> locus.v1.HeartbeatResponse
+	25, // 45: locus.v1.Node.RunRange:output_type -> locus.v1.RunRangeResponse
+	27, // 46: locus.v1.Node.AllocateIDs:output_type -> locus.v1.AllocateIDsResponse
+	29, // 47: locus.v1.Node.AwaitMap:output_type -> locus.v1.AwaitMapResponse
+	31, // 48: locus.v1.Node.FunctionState:output_type -> locus.v1.FunctionStateResponse
+	41, // [41:49] is the sub-list for method output_type
+	33, // [33:41] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_locus_v1_node_proto_init() }
@@ -2420,7 +2628,7 @@ func file_locus_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_node_proto_rawDesc), len(file_locus_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

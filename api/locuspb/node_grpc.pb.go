@@ -19,12 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Node_Raft_FullMethodName        = "/locus.v1.Node/Raft"
-	Node_Snapshot_FullMethodName    = "/locus.v1.Node/Snapshot"
-	Node_Join_FullMethodName        = "/locus.v1.Node/Join"
-	Node_Heartbeat_FullMethodName   = "/locus.v1.Node/Heartbeat"
-	Node_RunRange_FullMethodName    = "/locus.v1.Node/RunRange"
-	Node_AllocateIDs_FullMethodName = "/locus.v1.Node/AllocateIDs"
+	Node_Raft_FullMethodName          = "/locus.v1.Node/Raft"
+	Node_Snapshot_FullMethodName      = "/locus.v1.Node/Snapshot"
+	Node_Join_FullMethodName          = "/locus.v1.Node/Join"
+	Node_Heartbeat_FullMethodName     = "/locus.v1.Node/Heartbeat"
+	Node_RunRange_FullMethodName      = "/locus.v1.Node/RunRange"
+	Node_AllocateIDs_FullMethodName   = "/locus.v1.Node/AllocateIDs"
+	Node_AwaitMap_FullMethodName      = "/locus.v1.Node/AwaitMap"
+	Node_FunctionState_FullMethodName = "/locus.v1.Node/FunctionState"
 )
 
 // NodeClient is the client API for Node service.
@@ -46,6 +48,11 @@ type NodeClient interface {
 	RunRange(ctx context.Context, in *RunRangeRequest, opts ...grpc.CallOption) (*RunRangeResponse, error)
 	// AllocateRangeID hands out ids for splits. Answered by the placement driver.
 	AllocateIDs(ctx context.Context, in *AllocateIDsRequest, opts ...grpc.CallOption) (*AllocateIDsResponse, error)
+	// AwaitMap is answered when every node that is heard from has the cluster map, and the functions, as they were when it was asked.
+	// Answered by the placement driver.
+	AwaitMap(ctx context.Context, in *AwaitMapRequest, opts ...grpc.CallOption) (*AwaitMapResponse, error)
+	// FunctionState says what this node has ready of functions, and what they have done here.
+	FunctionState(ctx context.Context, in *FunctionStateRequest, opts ...grpc.CallOption) (*FunctionStateResponse, error)
 }
 
 type nodeClient struct {
@@ -122,6 +129,26 @@ func (c *nodeClient) AllocateIDs(ctx context.Context, in *AllocateIDsRequest, op
 	return out, nil
 }
 
+func (c *nodeClient) AwaitMap(ctx context.Context, in *AwaitMapRequest, opts ...grpc.CallOption) (*AwaitMapResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AwaitMapResponse)
+	err := c.cc.Invoke(ctx, Node_AwaitMap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeClient) FunctionState(ctx context.Context, in *FunctionStateRequest, opts ...grpc.CallOption) (*FunctionStateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FunctionStateResponse)
+	err := c.cc.Invoke(ctx, Node_FunctionState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServer is the server API for Node service.
 // All implementations must embed UnimplementedNodeServer
 // for forward compatibility.
@@ -141,6 +168,11 @@ type NodeServer interface {
 	RunRange(context.Context, *RunRangeRequest) (*RunRangeResponse, error)
 	// AllocateRangeID hands out ids for splits. Answered by the placement driver.
 	AllocateIDs(context.Context, *AllocateIDsRequest) (*AllocateIDsResponse, error)
+	// AwaitMap is answered when every node that is heard from has the cluster map, and the functions, as they were when it was asked.
+	// Answered by the placement driver.
+	AwaitMap(context.Context, *AwaitMapRequest) (*AwaitMapResponse, error)
+	// FunctionState says what this node has ready of functions, and what they have done here.
+	FunctionState(context.Context, *FunctionStateRequest) (*FunctionStateResponse, error)
 	mustEmbedUnimplementedNodeServer()
 }
 
@@ -168,6 +200,12 @@ func (UnimplementedNodeServer) RunRange(context.Context, *RunRangeRequest) (*Run
 }
 func (UnimplementedNodeServer) AllocateIDs(context.Context, *AllocateIDsRequest) (*AllocateIDsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AllocateIDs not implemented")
+}
+func (UnimplementedNodeServer) AwaitMap(context.Context, *AwaitMapRequest) (*AwaitMapResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AwaitMap not implemented")
+}
+func (UnimplementedNodeServer) FunctionState(context.Context, *FunctionStateRequest) (*FunctionStateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FunctionState not implemented")
 }
 func (UnimplementedNodeServer) mustEmbedUnimplementedNodeServer() {}
 func (UnimplementedNodeServer) testEmbeddedByValue()              {}
@@ -276,6 +314,42 @@ func _Node_AllocateIDs_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_AwaitMap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AwaitMapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).AwaitMap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_AwaitMap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).AwaitMap(ctx, req.(*AwaitMapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Node_FunctionState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FunctionStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).FunctionState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_FunctionState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).FunctionState(ctx, req.(*FunctionStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Node_ServiceDesc is the grpc.ServiceDesc for Node service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -298,6 +372,14 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AllocateIDs",
 			Handler:    _Node_AllocateIDs_Handler,
+		},
+		{
+			MethodName: "AwaitMap",
+			Handler:    _Node_AwaitMap_Handler,
+		},
+		{
+			MethodName: "FunctionState",
+			Handler:    _Node_FunctionState_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

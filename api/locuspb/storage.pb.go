@@ -982,6 +982,75 @@ func (x *RunPiece) GetFuel() uint64 {
 	return 0
 }
 
+// FunctionHead is the record of a function's name, beside those of its versions.
+type FunctionHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Active        uint32                 `protobuf:"varint,2,opt,name=active,proto3" json:"active,omitempty"`        // 0: none
+	Last          uint32                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`            // the highest number that a version had: no number is given twice, not even after the name was removed
+	Before        []uint32               `protobuf:"varint,4,rep,packed,name=before,proto3" json:"before,omitempty"` // versions that were active, the latest last; each once, and only those that there are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionHead) Reset() {
+	*x = FunctionHead{}
+	mi := &file_locus_v1_storage_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionHead) ProtoMessage() {}
+
+func (x *FunctionHead) ProtoReflect() protoreflect.Message {
+	mi := &file_locus_v1_storage_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionHead.ProtoReflect.Descriptor instead.
+func (*FunctionHead) Descriptor() ([]byte, []int) {
+	return file_locus_v1_storage_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FunctionHead) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FunctionHead) GetActive() uint32 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *FunctionHead) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *FunctionHead) GetBefore() []uint32 {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
 var File_locus_v1_storage_proto protoreflect.FileDescriptor
 
 const file_locus_v1_storage_proto_rawDesc = "" +
@@ -1064,7 +1133,12 @@ const file_locus_v1_storage_proto_rawDesc = "" +
 	"\x06ranges\x18\x03 \x01(\x04R\x06ranges\x12\x18\n" +
 	"\arecords\x18\x04 \x01(\x04R\arecords\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x12\n" +
-	"\x04fuel\x18\x06 \x01(\x04R\x04fuelB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
+	"\x04fuel\x18\x06 \x01(\x04R\x04fuel\"f\n" +
+	"\fFunctionHead\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06active\x18\x02 \x01(\rR\x06active\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\rR\x04last\x12\x16\n" +
+	"\x06before\x18\x04 \x03(\rR\x06beforeB.Z,github.com/locuskv/locus/api/locuspb;locuspbb\x06proto3"
 
 var (
 	file_locus_v1_storage_proto_rawDescOnce sync.Once
@@ -1078,7 +1152,7 @@ func file_locus_v1_storage_proto_rawDescGZIP() []byte {
 	return file_locus_v1_storage_proto_rawDescData
 }
 
-var file_locus_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_locus_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_locus_v1_storage_proto_goTypes = []any{
 	(*StoreIdent)(nil),      // 0: locus.v1.StoreIdent
 	(*Checkpoint)(nil),      // 1: locus.v1.Checkpoint
@@ -1094,19 +1168,20 @@ var file_locus_v1_storage_proto_goTypes = []any{
 	(*RunKey)(nil),          // 11: locus.v1.RunKey
 	(*RunState)(nil),        // 12: locus.v1.RunState
 	(*RunPiece)(nil),        // 13: locus.v1.RunPiece
-	(*Span)(nil),            // 14: locus.v1.Span
-	(*RangeDescriptor)(nil), // 15: locus.v1.RangeDescriptor
+	(*FunctionHead)(nil),    // 14: locus.v1.FunctionHead
+	(*Span)(nil),            // 15: locus.v1.Span
+	(*RangeDescriptor)(nil), // 16: locus.v1.RangeDescriptor
 }
 var file_locus_v1_storage_proto_depIdxs = []int32{
 	2,  // 0: locus.v1.Checkpoint.applied:type_name -> locus.v1.AppliedIndex
 	3,  // 1: locus.v1.Checkpoint.undone:type_name -> locus.v1.SeqInterval
 	5,  // 2: locus.v1.Lineage.entries:type_name -> locus.v1.LineageEntry
-	14, // 3: locus.v1.Tombstone.span:type_name -> locus.v1.Span
-	15, // 4: locus.v1.SnapshotHead.descriptor:type_name -> locus.v1.RangeDescriptor
+	15, // 3: locus.v1.Tombstone.span:type_name -> locus.v1.Span
+	16, // 4: locus.v1.SnapshotHead.descriptor:type_name -> locus.v1.RangeDescriptor
 	11, // 5: locus.v1.RunKeys.keys:type_name -> locus.v1.RunKey
-	14, // 6: locus.v1.RunState.span:type_name -> locus.v1.Span
+	15, // 6: locus.v1.RunState.span:type_name -> locus.v1.Span
 	13, // 7: locus.v1.RunState.done:type_name -> locus.v1.RunPiece
-	14, // 8: locus.v1.RunPiece.span:type_name -> locus.v1.Span
+	15, // 8: locus.v1.RunPiece.span:type_name -> locus.v1.Span
 	9,  // [9:9] is the sub-list for method output_type
 	9,  // [9:9] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
@@ -1126,7 +1201,7 @@ func file_locus_v1_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_locus_v1_storage_proto_rawDesc), len(file_locus_v1_storage_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

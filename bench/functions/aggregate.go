@@ -176,22 +176,27 @@ func spansOf(ks *client.Keyspace, ranges []client.RangeInfo, n int) []client.Spa
 	return out
 }
 
+// tries is how often each plan is tried: its shortest time counts, because what else happens on the machine only makes it longer.
+const tries = 2
+
 // best tries all plans on a keyspace, and remembers the quickest.
 func (b *bench) best(ctx context.Context, l *layout, db *client.DB, far string) (plan, error) {
 	if p, ok := b.plans[l.keyspace+far]; ok {
 		return p, nil
 	}
 	best, least := plan{}, 0.0
-	for _, p := range plans {
-		took, err := timed(func(ctx context.Context) error {
-			_, err := l.pull(ctx, db, p)
-			return err
-		})(ctx)
-		if err != nil {
-			return plan{}, err
-		}
-		if least == 0 || took < least {
-			best, least = p, took
+	for range tries {
+		for _, p := range plans {
+			took, err := timed(func(ctx context.Context) error {
+				_, err := l.pull(ctx, db, p)
+				return err
+			})(ctx)
+			if err != nil {
+				return plan{}, err
+			}
+			if least == 0 || took < least {
+				best, least = p, took
+			}
 		}
 	}
 	b.plans[l.keyspace+far] = best

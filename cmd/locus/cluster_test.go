@@ -170,7 +170,15 @@ func TestFunctions(t *testing.T) {
 	do("fn call square nine").fails(t, `argument "nine" is not JSON`)
 	cli(t, env, "fn", "call", "square", `"nine"`).fails(t, "square")
 	do("fn call counter --key visits 1").is(t, "1\n")
-	do("fn call counter --key visits 10 --dry-run").is(t, "11\n")
+	do("fn call counter --key visits 10 --dry-run").is(t, "11\nput\tvisits\t11\n")
+	do("get visits").is(t, "1\n")
+	var dry struct {
+		Result int
+		Writes []struct{ Key, Value string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(do("fn call counter --key visits 10 --dry-run -o json").out), &dry))
+	require.Equal(t, 11, dry.Result)
+	require.Equal(t, []struct{ Key, Value string }{{"visits", "11"}}, dry.Writes)
 	do("fn call counter --key visits 10").is(t, "11\n")
 	do("get visits").is(t, "11\n")
 	cli(t, env, "fn", "run", "find", `"11"`, "--stream").is(t, "\"visits\"\n")
@@ -270,6 +278,87 @@ func (b *brokenPipe) Write(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	return b.Buffer.Write(p)
+}
+
+// TestFunctionVersions is the life of a function, line by line.
+func TestFunctionVersions(t *testing.T) {
+	env := node(t)
+	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
+	module, err := os.ReadFile(filepath.Join("..", "..", "examples", "guests", "c", "fieldsum.wasm"))
+	require.NoError(t, err)
+	var files []string
+	for i := range 3 { // custom sections make other modules that do the same
+		files = append(files, filepath.Join(t.TempDir(), "sum.wasm"))
+		require.NoError(t, os.WriteFile(files[i], append(module, 0, 3, 1, byte('a'+i), 0), 0o600))
+	}
+	first := do("fn register sum " + files[0])
+	require.Zero(t, first.code, first.err)
+	require.Contains(t, first.out, "registered sum version 1 (range, ")
+	require.Contains(t, do("fn register sum "+files[1]).out, "registered sum version 2 (range, ")
+	require.Contains(t, do("fn register sum --inactive "+files[2]).out, "registered sum version 3 (range, ")
+	a := do("fn describe sum")
+	require.Zero(t, a.code, a.err)
+	require.Regexp(t, `version  state     kind   codec  runtime +size  registered            hash
+      1  previous  range  json   wasm +[\d.]+ kB  \S+Z  [0-9a-f]{64}
+      2  active    range  json   wasm +[\d.]+ kB  \S+Z  [0-9a-f]{64}
+      3            range  json   wasm +[\d.]+ kB  \S+Z  [0-9a-f]{64}
+node s1: version 1, 2, 3 compiled
+`, a.out)
+
+	do("fn stats sum").is(t, "name  version  calls  parts  errors  fuel  time  records read  bytes read  records written  bytes written\n")
+	do("put k {\"delay\":2}").is(t, "")
+	cli(t, env, "fn", "run", "sum@3", `"delay"`).is(t, `{"count":1,"sum":2}`+"\n")
+	cli(t, env, "fn", "run", "sum@3", `"delay"`, "--version", "2").fails(t, `"sum@3" and --version 2 name two versions`)
+	cli(t, env, "fn", "run", "sum@3", `7`).fails(t, "sum")
+	require.Regexp(t, `(?m)^sum +3 +2 +2 +1 function +[\d,]+ +\S+ \S+ +1 +28 B +0 +0 B$`, do("fn stats sum").out)
+	require.Regexp(t, `(?m)^sum +3 +\d+ +0 +2 +1 function +[\d,]+ +\S+ \S+ +1 +28 B +0 +0 B$`, do("fn stats sum --by-range").out)
+	var stats struct {
+		Functions []struct {
+			Name         string
+			Version      uint32
+			Calls        uint64
+			Records_Read uint64
+			Errors       map[string]uint64
+		}
+		Silent_Stores []uint64
+	}
+	require.NoError(t, json.Unmarshal([]byte(do("fn stats -o json").out), &stats))
+	require.Len(t, stats.Functions, 1)
+	require.EqualValues(t, 2, stats.Functions[0].Calls)
+	require.EqualValues(t, 1, stats.Functions[0].Records_Read)
+	require.NotNil(t, stats.Silent_Stores)
+	do("fn stats a b").fails(t, "takes at most one name, not 2")
+	do("fn run sum@4 1").fails(t, `function "sum" version 4 not found`)
+	do("fn run sum@x 1").fails(t, `"x" is no version of a function`)
+	do("fn activate sum 3").is(t, "version 3 of sum is active instead of 2\n")
+	do("fn activate sum 3").is(t, "version 3 of sum is active\n")
+	do("fn activate sum 4").fails(t, `function "sum" version 4 not found`)
+	do("fn activate sum 0").fails(t, `"0" is no version of a function`)
+	do("fn rollback sum").is(t, "version 2 of sum is active instead of 3\n")
+	do("fn rollback sum -o json").is(t, "{\n  \"name\": \"sum\",\n  \"active\": 3,\n  \"before\": 2\n}\n")
+	do("fn remove sum@3").fails(t, "version 3 of function \"sum\" is active")
+	do("fn remove sum@1").is(t, "")
+	do("fn remove sum@1").fails(t, `function "sum" version 1 not found`)
+	var described struct {
+		Versions []struct {
+			Version          uint32
+			Active, Previous bool
+			Codec, Hash      string
+		}
+		Nodes []struct {
+			Store             uint64
+			Compiled_Versions []uint32
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(do("fn describe sum -o json").out), &described))
+	require.Len(t, described.Versions, 2)
+	require.True(t, described.Versions[0].Previous && described.Versions[1].Active)
+	require.Equal(t, []uint32{2, 3}, described.Nodes[0].Compiled_Versions)
+	require.Contains(t, do("fn describe square").out, "node s1: native\n")
+	do("fn remove sum").is(t, "")
+	do("fn describe sum").fails(t, `function "sum" not found`)
+	cli(t, env, "fn", "run", "sum", `"delay"`).fails(t, `function "sum" not found`)
+	do("fn rollback square").fails(t, "native")
 }
 
 // TestImport loads a file and lets the flights function sum it up, over all of it and over a part.

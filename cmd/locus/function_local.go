@@ -229,13 +229,6 @@ type trialJSON struct {
 	Fuel     uint64         `json:"fuel"`
 }
 
-type writeJSON struct {
-	Key     string `json:"key"`
-	Deleted bool   `json:"deleted,omitempty"`
-	TTL     string `json:"ttl,omitempty"`
-	output.Value
-}
-
 func newTrialJSON(r *local.Report) trialJSON {
 	result := output.NewValue(r.Result)
 	out := trialJSON{
@@ -249,14 +242,7 @@ func newTrialJSON(r *local.Report) trialJSON {
 		out.Outputs = append(out.Outputs, output.NewValue(o))
 	}
 	for _, w := range r.Writes {
-		j := writeJSON{Key: output.Printable(w.Key), Deleted: w.Deleted}
-		if !w.Deleted {
-			j.Value = output.NewValue(w.Value)
-		}
-		if w.TTL > 0 {
-			j.TTL = w.TTL.String()
-		}
-		out.Writes = append(out.Writes, j)
+		out.Writes = append(out.Writes, toWriteJSON(output.Printable(w.Key), w.Value, w.Deleted, w.TTL))
 	}
 	return out
 }

@@ -33,7 +33,7 @@ type runFlags struct {
 func (s *shell) functionRun() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use: "run NAME [ARG]", Short: "Run a range or map function over a keyspace or a part of it",
+		Use: "run NAME[@VERSION] [ARG]", Short: "Run a range or map function over a keyspace or a part of it",
 		Long: "Run a range function over --keyspace, or a part of it, and print its result; or, with --stream, a map function,\n" +
 			"and print its outputs as they come, each on a line. It runs where the data lies, at one timestamp. The argument\n" +
 			"is JSON; without one it is null.\n\n" +
@@ -54,6 +54,7 @@ func (s *shell) functionRun() *cobra.Command {
 	c.Flags().StringVar(&f.resume, "resume", "", "keep in this file where the run is, and go on from there")
 	c.Flags().BoolVar(&f.explain, "explain", false, "tell what the run is going to do, and what it took")
 	c.RunE = s.long(func(args []string) (talk, error) {
+		name, err0 := f.name(args[0])
 		argument, err1 := f.argument(args[1:])
 		span, err2 := f.part.span(s)
 		from, err3 := readContinuation(f.resume)
@@ -62,8 +63,8 @@ func (s *shell) functionRun() *cobra.Command {
 			err4 = errors.New("--key-order goes with --stream")
 		}
 		return func(ctx context.Context, db *client.DB) error {
-			return s.runFunction(ctx, &f, args[0], span(db.Keyspace(s.keyspace)), argument, from)
-		}, cmp.Or(err1, err2, err3, err4)
+			return s.runFunction(ctx, &f, name, span(db.Keyspace(s.keyspace)), argument, from)
+		}, cmp.Or(err0, err1, err2, err3, err4)
 	})
 	return c
 }

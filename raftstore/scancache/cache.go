@@ -18,7 +18,8 @@ const (
 	// maxSteps bounds how many blocks of the past are looked at for one that suits, and how many of the present are passed for
 	// the end of a gap. Missing one costs time, never truth.
 	maxSteps = 8
-	// maxNotes bounds the writes that are noted while a span is scanned. What is scanned after more of them is not kept.
+	// maxNotes bounds the keys that are noted as written while a span is scanned. Where there are more, what lies behind the first so many
+	// is not kept.
 	maxNotes = 4096
 	// minBytes is the least that a cache is worth.
 	minBytes = 64 << 10
@@ -140,8 +141,11 @@ func (c *Cache) find(span keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (
 		case !bytes.Equal(b.span.Start, span.Start) && b.shows(seq, at, strip):
 			gap = b.span.Start
 			return false
+		case steps == maxSteps:
+			gap = b.span.Start // there may be more behind it
+			return false
 		}
-		return steps < maxSteps
+		return true
 	})
 	return nil, gap
 }
@@ -189,16 +193,13 @@ func (c *Cache) write(key []byte, seq ids.Seq) {
 		b.to = seq
 		c.keep(b)
 		c.mu.stats.Ended++
-		for c.mu.endedBytes > c.maxBytes/ended {
-			c.evict(c.mu.ended)
-		}
 	}
 	for _, f := range c.mu.fills {
 		f.note(key, seq)
 	}
 }
 
-// keep takes a block in.
+// keep takes a block in. Of those that have ended others go for it, each time: a write must not pay for all of them at once.
 func (c *Cache) keep(b *block) {
 	tree, list := c.mu.open, &c.mu.live
 	if b.to != 0 {
@@ -210,6 +211,9 @@ func (c *Cache) keep(b *block) {
 	*list = append(*list, b)
 	c.mu.stats.Bytes += b.size()
 	c.mu.stats.Blocks++
+	for c.mu.endedBytes > c.maxBytes/ended {
+		c.evict(c.mu.ended)
+	}
 }
 
 // drop gives a block up.

@@ -171,6 +171,7 @@ func (s *store) consistent() {
 	st := c.Stats()
 	require.Equal(s.t, size+past, st.Bytes)
 	require.Equal(s.t, past, c.mu.endedBytes)
+	require.LessOrEqual(s.t, past, c.maxBytes/ended)
 	require.LessOrEqual(s.t, st.Bytes, c.maxBytes)
 	require.EqualValues(s.t, len(c.mu.live)+len(c.mu.ended), st.Blocks)
 	require.Equal(s.t, c.mu.open.Len(), len(c.mu.live))
@@ -222,28 +223,43 @@ func TestD5AWriteDuringTheScan(t *testing.T) {
 	}
 }
 
-// TestManyWritesDuringAScan: what was scanned by then is kept, the rest is not.
+// TestManyWritesDuringAScan: they cost the blocks that they fall into, and where they are too many to be noted, what lies behind the
+// first of them; never what is found.
 func TestManyWritesDuringAScan(t *testing.T) {
-	s := newStore(t, minBytes<<4)
-	for i := range 100 {
-		s.apply(put(fmt.Sprintf("d%02d", i), "0123456789", 0))
-	}
-	seq, n := s.seq, 0
-	s.between = func() {
-		if n++; n == 8 {
-			for range maxNotes + 1 {
-				s.apply(put("d99", "x", 0))
+	for _, tc := range []struct {
+		name       string
+		key        func(i int) string
+		open, lost int // blocks without an end, at least; blocks that are not kept, at most
+	}{
+		{"one key", func(int) string { return "d99" }, 9, 0},
+		{"at the end", func(i int) string { return fmt.Sprintf("d99/%05d", i) }, 9, 1},
+		{"at the end, downwards", func(i int) string { return fmt.Sprintf("d99/%05d", maxNotes*4-i) }, 9, 1},
+		{"behind the scan", func(i int) string { return fmt.Sprintf("d10/%05d", i) }, 9, 0},
+		{"everywhere", func(i int) string { return fmt.Sprintf("d%02d/%05d", i*37%100, i) }, 0, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newStore(t, minBytes<<4)
+			for i := range 100 {
+				s.apply(put(fmt.Sprintf("d%02d", i), "0123456789", 0))
 			}
-		}
+			seq, n := s.seq, 0
+			s.between = func() {
+				if n++; n == 8 {
+					for i := range 4 * maxNotes {
+						s.apply(put(tc.key(i), "x", 0))
+					}
+				}
+			}
+			s.check(span("d", "e"), seq, 0, 1)
+			s.consistent()
+			require.GreaterOrEqual(t, len(s.c.mu.live), tc.open)
+			require.GreaterOrEqual(t, int(s.c.Stats().Added), n-2-tc.lost)
+			s.between = func() {}
+			s.check(span("d", "e"), seq, 0, 1)
+			s.check(span("d", "e"), s.seq, 0, 1)
+			s.consistent()
+		})
 	}
-	s.check(span("d", "e"), seq, 0, 1)
-	added := s.c.Stats().Added
-	require.Positive(t, added)
-	require.Less(t, added, int64(n)-2)
-	s.between = func() {}
-	s.check(span("d", "e"), seq, 0, 1)
-	s.check(span("d", "e"), s.seq, 0, 1)
-	s.consistent()
 }
 
 // TestMoreThanThereIsRoomFor: a span that does not fit, scanned again and again, finds about as much as fits.
@@ -259,6 +275,40 @@ func TestMoreThanThereIsRoomFor(t *testing.T) {
 	}
 	require.Greater(t, hits, 20)
 	require.Positive(t, s.c.Stats().Evicted)
+}
+
+// TestBlocksOfThePastHaveTheirPart: they take no more than that, and a write has not to make up for all that came before it.
+func TestBlocksOfThePastHaveTheirPart(t *testing.T) {
+	s := newStore(t, minBytes<<2)
+	for i := range 4000 {
+		s.apply(put(fmt.Sprintf("d%04d", i), "0123456789", 0))
+	}
+	before := s.seq
+	for i := range 4000 {
+		s.apply(put(fmt.Sprintf("d%04d", i), "9876543210", 0))
+	}
+	s.check(span("d", "e"), before, 0, 1)
+	s.consistent()
+	s.check(span("d01", "d02"), s.seq, 0, 1)
+	evicted := s.c.Stats().Evicted
+	s.apply(put("d0150", "new", 0))
+	require.LessOrEqual(t, s.c.Stats().Evicted, evicted+2)
+}
+
+// TestALongGap: what lies behind many blocks that do not show is found all the same.
+func TestALongGap(t *testing.T) {
+	s := newStore(t, minBytes<<4)
+	for i := range 400 {
+		expires := hlc.Timestamp(0)
+		if i < 200 {
+			expires = 50
+		}
+		s.apply(put(fmt.Sprintf("d%03d", i), "0123456789", expires))
+	}
+	s.check(span("d", "e"), s.seq, 40, 1)
+	require.Greater(t, len(s.c.mu.live)/2, 2*maxSteps)
+	require.Greater(t, s.check(span("d", "e"), s.seq, 60, 1), 2*maxSteps)
+	s.consistent()
 }
 
 // TestOfferedTwice: two that scan the same at once leave it there once.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/tidwall/btree"
+
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/invariant"
 	"github.com/locuskv/locus/internal/keys"
@@ -13,11 +15,11 @@ import (
 
 // Fill is a scan of the engine whose blocks are worth keeping. A nil one keeps nothing.
 type Fill struct {
-	c    *Cache
-	span keys.Span // what has not been added yet
-	// notes are the writes to the span since the fill began, in their order; full: there were more.
-	notes []note
-	full  bool
+	c *Cache
+	// span is what is worth keeping of what has not been added yet.
+	span keys.Span
+	// notes are the first writes, since the fill began, to keys of span; nil: there were none.
+	notes *btree.BTreeG[note]
 }
 
 type note struct {
@@ -48,15 +50,39 @@ func (f *Fill) End() {
 	c.mu.fills = slices.DeleteFunc(c.mu.fills, func(g *Fill) bool { return g == f })
 }
 
-// note takes down a write. REQUIRES: the cache's lock.
+// note takes down a write. Where there are too many, the far end of the span is given up. REQUIRES: the cache's lock.
 func (f *Fill) note(key []byte, seq ids.Seq) {
-	switch {
-	case f.full || !f.span.Contains(key):
-	case len(f.notes) == maxNotes:
-		f.full, f.notes = true, nil
-	default:
-		f.notes = append(f.notes, note{bytes.Clone(key), seq})
+	if !f.span.Contains(key) {
+		return
 	}
+	if f.notes == nil {
+		f.notes = btree.NewBTreeGOptions(func(a, b note) bool { return bytes.Compare(a.key, b.key) < 0 }, btree.Options{NoLocks: true})
+	}
+	n := note{key, seq}
+	if _, known := f.notes.Get(n); known {
+		return // sequences rise
+	}
+	n.key = bytes.Clone(key)
+	f.notes.Set(n)
+	if f.notes.Len() > maxNotes {
+		last, _ := f.notes.PopMax()
+		f.span.End = last.key
+	}
+}
+
+// pass forgets the notes below a key and returns the lowest of their sequences; 0: there are none. REQUIRES: the cache's lock.
+func (f *Fill) pass(end []byte) (lowest ids.Seq) {
+	for f.notes != nil {
+		n, ok := f.notes.Min()
+		if !ok || bytes.Compare(n.key, end) >= 0 {
+			break
+		}
+		f.notes.PopMin()
+		if lowest == 0 || n.seq < lowest {
+			lowest = n.seq
+		}
+	}
+	return lowest
 }
 
 // Add offers a block that was found at a sequence; discard is the engine's discard sequence. The block stays the caller's.
@@ -74,19 +100,14 @@ func (f *Fill) Add(eb *engine.Block, seq, discard ids.Seq, strip int) {
 	c := f.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.full {
+	kept := f.span.ContainsSpan(b.span)
+	f.span.Start = b.span.End
+	if seq := f.pass(b.span.End); seq != 0 && (b.to == 0 || seq < b.to) {
+		b.to = seq
+	}
+	if !kept {
 		return
 	}
-	for _, n := range f.notes { // rising: the first that counts is the lowest
-		if b.span.Contains(n.key) {
-			if b.to == 0 || n.seq < b.to {
-				b.to = n.seq
-			}
-			break
-		}
-	}
-	f.span.Start = b.span.End
-	f.notes = slices.DeleteFunc(f.notes, func(n note) bool { return !f.span.Contains(n.key) })
 	if b.size() > c.maxBytes/largest {
 		return
 	}

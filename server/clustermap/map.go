@@ -42,6 +42,7 @@ type state struct {
 	// again, so of those up to it, the ones that a map does not list are gone for good.
 	told      ids.KeyspaceID
 	functions []*locuspb.FunctionInfo
+	byName    map[string][]*locuspb.FunctionInfo
 }
 
 var empty = &state{}
@@ -54,15 +55,15 @@ func (m *Map) load() *state {
 }
 
 // Apply takes over what a heartbeat brought back. The answer of a driver that has been replaced without
-// knowing counts for its routes only: it may list keyspaces that this node has reported as dropped.
-func (m *Map) Apply(r *locuspb.HeartbeatResponse) {
+// knowing counts for its routes only: it may list keyspaces that this node has reported as dropped. current is false then.
+func (m *Map) Apply(r *locuspb.HeartbeatResponse) (current bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := *m.load()
 	if r.MapVersion < next.version {
 		next.merge(api.RoutesFromProto(r.Routes))
 		m.state.Store(&next)
-		return
+		return false
 	}
 	if len(r.Nodes) > 0 {
 		next.nodes = nodesByStore(r.Nodes)
@@ -76,8 +77,10 @@ func (m *Map) Apply(r *locuspb.HeartbeatResponse) {
 		}
 	}
 	next.functions = r.Functions // in every answer
+	next.byName = functionsByName(r.Functions)
 	next.merge(api.RoutesFromProto(r.Routes))
 	m.state.Store(&next)
+	return true
 }
 
 // AddKeyspaces takes over keyspaces that the driver named without a version of the map: only those that are
@@ -270,6 +273,9 @@ func (m *Map) Layout(id ids.KeyspaceID) (keys.Layout, bool) {
 // Functions lists the registered functions as of the last heartbeat.
 func (m *Map) Functions() []*locuspb.FunctionInfo { return m.load().functions }
 
+// FunctionVersions are the registered versions of one function as of the last heartbeat.
+func (m *Map) FunctionVersions(name string) []*locuspb.FunctionInfo { return m.load().byName[name] }
+
 // LayoutOf is a keyspace's layout.
 func LayoutOf(k *locuspb.Keyspace) keys.Layout {
 	return keys.Layout{
@@ -427,6 +433,23 @@ func nodesByStore(list []*locuspb.NodeInfo) map[ids.StoreID]*locuspb.NodeInfo {
 		if n.GetStoreId() != 0 {
 			out[ids.StoreID(n.StoreId)] = n
 		}
+	}
+	return out
+}
+
+// functionsByName cuts a list that is ordered by name.
+func functionsByName(list []*locuspb.FunctionInfo) map[string][]*locuspb.FunctionInfo {
+	var out map[string][]*locuspb.FunctionInfo
+	for i := 0; i < len(list); {
+		j := i + 1
+		for j < len(list) && list[j].Name == list[i].Name {
+			j++
+		}
+		if out == nil {
+			out = make(map[string][]*locuspb.FunctionInfo)
+		}
+		out[list[i].Name] = list[i:j:j]
+		i = j
 	}
 	return out
 }

@@ -161,7 +161,7 @@ func checkDone(m *locuspb.RunState) error {
 	at := span.Start
 	for _, p := range m.Done {
 		s := api.SpanFromProto(p.Span)
-		if s.Empty() || !span.ContainsSpan(s) || bytes.Compare(s.Start, at) < 0 {
+		if at == nil || s.Empty() || !span.ContainsSpan(s) || bytes.Compare(s.Start, at) < 0 { // nil: the end of all keys
 			return refuse("what it says is done is not in key order, or not of its span")
 		}
 		at = s.End

@@ -246,6 +246,34 @@ func TestContinuationsAreRefused(t *testing.T) {
 	require.ErrorAs(t, run(Options{Keys: newRing(1)}, req, &joinAll{}), &limit)
 }
 
+// TestDoneToTheEndOfAllKeys: the last keyspace's span has no end, and neither has a part that reaches it.
+func TestDoneToTheEndOfAllKeys(t *testing.T) {
+	last := keys.KeyspaceSpan(1<<32 - 1)
+	require.Nil(t, last.End)
+	at := append(bytes.Clone(last.Start), 'm')
+	g := New(Options{Cluster: newFake(), Clock: testClock()})
+	req := &locuspb.RunRequest{Span: api.SpanToProto(last)}
+	piece := func(start, end []byte) *locuspb.RunPiece {
+		return &locuspb.RunPiece{Span: &locuspb.Span{Start: start, End: end}}
+	}
+	for name, c := range map[string]struct {
+		done []*locuspb.RunPiece
+		open int
+	}{
+		"nothing":  {nil, 1},
+		"the rest": {[]*locuspb.RunPiece{piece(at, nil)}, 1},
+		"all":      {[]*locuspb.RunPiece{piece(last.Start, at), piece(at, nil)}, 0},
+	} {
+		m := &locuspb.RunState{Span: req.Span, Done: c.done}
+		require.NoError(t, checkDone(m), name)
+		from := &continuation{42, m}
+		r := newRun(g, req, 42, &joinAll{}, from.segments(), nil)
+		require.Equal(t, c.open, r.undone, name)
+		require.Len(t, r.segments, c.open+len(c.done), name)
+	}
+	require.Error(t, checkDone(&locuspb.RunState{Span: req.Span, Done: []*locuspb.RunPiece{piece(last.Start, nil), piece(at, nil)}}))
+}
+
 type otherModule struct{ joinAll }
 
 func (*otherModule) Hash() string { return "ab" }

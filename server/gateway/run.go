@@ -68,7 +68,9 @@ func newRun(g *Gateway, req *locuspb.RunRequest, ts hlc.Timestamp, reducer Reduc
 		r.count(s)
 		left.Start = s.span.End
 	}
-	tile(left.End)
+	if left.Start != nil { // else the last part ends where all keys do
+		tile(left.End)
+	}
 	r.undone = len(r.segments) - len(finished)
 	r.total = uint64(r.undone) + r.took.ranges
 	return r

@@ -85,10 +85,11 @@ func TestRange(t *testing.T) {
 }
 
 func TestMap(t *testing.T) {
-	report, err := Run(ctx, module(t, "go/find"), Options{Argument: []byte(`"one"`), Records: records("a", "one", "b", "two", "c", "stone")})
+	report, err := Run(ctx, module(t, "../../udf/wasm/testdata/hostile"), Options{Function: "map", Argument: []byte{}, Records: records("c", "3", "a", "1", "b", "2")})
 	require.NoError(t, err)
-	require.Equal(t, [][]byte{[]byte(`"a"`), []byte(`"c"`)}, report.Outputs)
+	require.Equal(t, [][]byte{[]byte("a"), []byte("b"), []byte("c"), []byte("c")}, report.Outputs, "emitted, and then returned")
 	require.Equal(t, 3, report.Records)
+	require.NotZero(t, report.Fuel)
 }
 
 func TestRunRefuses(t *testing.T) {

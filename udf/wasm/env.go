@@ -88,8 +88,9 @@ func (e *env) canWrite() bool {
 const absentLen = 1<<32 - 1
 
 // getMany looks packed keys up, each its length in 4 bytes and itself, and packs their values the same way. The
+// toll is called before each. The
 // answer is the host's until the guest has been given a copy: keys may lie where it is going to be.
-func (e *env) getMany(keys []byte) (values []byte, ok bool) {
+func (e *env) getMany(keys []byte, toll func()) (values []byte, ok bool) {
 	if !e.canRead() {
 		return nil, false
 	}
@@ -104,6 +105,7 @@ func (e *env) getMany(keys []byte) (values []byte, ok bool) {
 			return nil, false
 		}
 		keys = rest
+		toll()
 		value, found, err := e.guard.Get(key)
 		if err != nil {
 			e.fail(err)

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	wasm "github.com/tetratelabs/wazero/api"
@@ -18,16 +19,20 @@ type bound struct {
 	time time.Duration
 }
 
-// bounds are those of an entry of a kind.
-func (r *Runtime) bounds(ctx context.Context, as udf.Kind) bound {
-	o := &r.options
+// bounds are the node's for an entry of a kind, or the function's own limit on fuel if that is lower.
+func (f *Function) bounds(ctx context.Context, as udf.Kind) bound {
+	o := &f.runtime.options
+	b := bound{o.Fuel, o.CallTimeout}
 	switch {
 	case udf.IsOptimistic(ctx):
-		return bound{o.OptimisticFuel, o.OptimisticTimeout}
+		b = bound{o.OptimisticFuel, o.OptimisticTimeout}
 	case as == udf.KindReadWrite:
-		return bound{o.WriteFuel, o.WriteTimeout}
+		b = bound{o.WriteFuel, o.WriteTimeout}
 	}
-	return bound{o.Fuel, o.CallTimeout}
+	if own := f.entry.Limits.Fuel; own > 0 && own < uint64(b.fuel) {
+		b.fuel = int64(own)
+	}
+	return b
 }
 
 // tank is the fuel of an instance: the globals that package meter added to its module.
@@ -38,12 +43,14 @@ type tank struct {
 	deadline time.Time
 	// late: the deadline has passed. cancelled: the caller has gone.
 	late, cancelled bool
+	// gone is cancelled while the guest runs.
+	gone atomic.Bool
 }
 
-func newTank(m wasm.Module) (t tank) {
+// find looks for the globals of a new instance.
+func (t *tank) find(m wasm.Module) {
 	global := func(name string) wasm.MutableGlobal { return m.ExportedGlobal(name).(wasm.MutableGlobal) }
 	t.left, t.rest, t.stop = global(meter.Left), global(meter.Rest), global(meter.Stop)
-	return t
 }
 
 // fill gives the guest fuel for an entry.
@@ -75,7 +82,7 @@ func (t *tank) charge(n uint64) {
 // await ends the guest, by a panic, if its time is over or its caller has gone.
 func (t *tank) await() {
 	t.late = time.Now().After(t.deadline)
-	if t.late || t.stop.Get() != 0 {
+	if t.late || t.gone.Load() {
 		panic(exhausted{})
 	}
 }
@@ -87,6 +94,7 @@ func (t *tank) watch(ctx context.Context) (unwatch func()) {
 	}
 	ended := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
+		t.gone.Store(true)
 		// The guest may be running: it only reads the global, and this only writes it.
 		t.stop.Set(1)
 		close(ended)
@@ -95,6 +103,7 @@ func (t *tank) watch(ctx context.Context) (unwatch func()) {
 		if !cancel() {
 			<-ended
 			t.stop.Set(0)
+			t.gone.Store(false)
 			t.cancelled = true
 		}
 	}

@@ -172,11 +172,44 @@ func TestCallerLeaves(t *testing.T) {
 		_, err := f.CallRead(ctx, endingView{memstore.New(nil), end}, udf.Info{}, udf.CodecRaw, []byte("gk"))
 		return err
 	}
+	// A guest that reads for ever meets the end of the context at a read, and the next one does not.
+	scanning, stop := context.WithCancel(ctx)
+	forEver := calling(forever(i32Const(0), i32Const(0), i32Const(0), i32Const(0), callFirst, drop), guestImport{"locus", "get", "iiii", "l"}).
+		describe("locus 1\nfunction f read-only raw\n")
+	reading := compile(t, newRuntime(t, Options{Fuel: 1 << 60, CallTimeout: time.Hour}), "f", forEver.bytes())
+	go stop()
+	_, err := reading.CallRead(scanning, memstore.New(nil), udf.Info{}, udf.CodecRaw, nil)
+	require.Equal(t, context.Canceled, err)
 	for range 100 {
 		ending, end := context.WithCancel(ctx)
 		if err := read(ending, end); err != nil {
 			require.ErrorIs(t, err, context.Canceled)
 		}
 		require.NoError(t, read(ctx, func() {}))
+	}
+}
+
+// TestPrices: what the host does is paid for, besides the instructions that ask for it.
+func TestPrices(t *testing.T) {
+	r := newRuntime(t, Options{})
+	for name, c := range map[string]struct {
+		body         []byte
+		importName   string
+		params       string
+		results      string
+		instructions int
+		price        uint64
+	}{
+		"timestamp": {slices.Concat(callFirst, drop), "timestamp", "", "l", 2, hostFuel},
+		"random":    {slices.Concat(i32Const(0), i32Const(1000), callFirst), "random", "ii", "", 3, hostFuel + 1000*randomFuel},
+		"key":       {slices.Concat(i32Const(0), i32Const(1000), callFirst, drop), "key", "ii", "l", 4, hostFuel},
+		"put": {slices.Concat(i32Const(0), i32Const(80), i32Const(0), i32Const(800), i64Const(0), callFirst, drop),
+			"put", "iiiil", "i", 7, hostFuel + 880/bytesPerFuel},
+	} {
+		g := calling(append(c.body, i64Const(0)...), guestImport{"locus", c.importName, c.params, c.results}).describe("locus 1\nfunction f read-write raw\n")
+		f := compile(t, r, "f", g.bytes())
+		out, err := f.CallWrite(ctx, memstore.New(nil), udf.Info{}, udf.CodecRaw, nil)
+		require.NoError(t, err, name)
+		require.Equal(t, uint64(c.instructions)+1+c.price, out.Fuel, name)
 	}
 }

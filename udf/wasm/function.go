@@ -32,15 +32,6 @@ func (f *Function) Codec() udf.Codec { return f.entry.Codec }
 // Capabilities are what the module's manifest declares.
 func (f *Function) Capabilities() udf.Capabilities { return f.entry.Capabilities }
 
-// bounds are the node's for an entry of a kind, or the function's own limit on fuel if that is lower.
-func (f *Function) bounds(ctx context.Context, as udf.Kind) bound {
-	b := f.runtime.bounds(ctx, as)
-	if own := f.entry.Limits.Fuel; own > 0 && own < uint64(b.fuel) {
-		b.fuel = int64(own)
-	}
-	return b
-}
-
 // Close discards the function's instances and its code, once calls and accumulators under way have ended.
 // Later ones fail.
 func (f *Function) Close() { f.pool.close() }

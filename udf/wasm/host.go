@@ -142,7 +142,7 @@ func hostGet(e *env, m memory, stack []uint64) {
 func hostGetMany(e *env, m memory, stack []uint64) {
 	keys := m.read(stack[0], stack[1])
 	m.view(stack[2], stack[3])
-	values, ok := e.getMany(keys)
+	values, ok := e.getMany(keys, func() { m.tank.charge(hostFuel); m.tank.await() })
 	if !ok {
 		stack[0] = failed()
 		return

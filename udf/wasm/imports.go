@@ -87,6 +87,8 @@ var (
 	exportsOfCalls = []exportSpec{exportCall}
 	exportsOfRange = []exportSpec{exportInit, exportAdd, exportMerge, exportEncode, exportResult}
 	exportsOfMap   = []exportSpec{exportInit, exportMap}
+
+	exportsOfAnyKind = [][]exportSpec{{exportSetup}, exportsOfAll, exportsOfCalls, exportsOfRange, exportsOfMap}
 )
 
 const abiVersion = 1

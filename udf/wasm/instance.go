@@ -55,10 +55,8 @@ func (f *Function) instantiate(outer context.Context) (*instance, error) {
 	if i.module, err = f.runtime.wazero.InstantiateModule(ctx, f.compiled, config); err != nil {
 		return nil, fmt.Errorf("it can't be instantiated: %w", err)
 	}
-	for name := range f.compiled.ExportedFunctions() {
-		i.exports[name] = i.module.ExportedFunction(name)
-	}
-	i.tank = newTank(i.module)
+	i.renew()
+	i.find(i.module)
 	if setup := i.exports[exportSetup.name]; setup != nil {
 		i.fill(bound{initFuel, initTimeout})
 		unwatch := i.watch(outer)
@@ -104,6 +102,9 @@ func (i *instance) enter(ctx context.Context, e env, b bound, use func(ctx conte
 	err = use(context.WithValue(ctx, instanceKey{}, i))
 	unwatch()
 	fuel = i.used()
+	if fuel > shallowFuel {
+		i.renew()
+	}
 	switch {
 	case i.broken:
 		return fuel, i.stopped(ctx, err)
@@ -119,6 +120,18 @@ func (i *instance) enter(ctx context.Context, e env, b bound, use func(ctx conte
 		return fuel, i.env.refusal
 	}
 	return fuel, err
+}
+
+// renew finds the exports of the ABI. Each has a stack of its own from 10 KiB on, which the engine never shrinks: those that entries have
+// grown are given back, and what else a module exports gets none.
+func (i *instance) renew() {
+	for _, specs := range exportsOfAnyKind {
+		for _, spec := range specs {
+			if f := i.module.ExportedFunction(spec.name); f != nil {
+				i.exports[spec.name] = f
+			}
+		}
+	}
 }
 
 // call calls an export. It returns its result, 0 if it has none.

@@ -9,12 +9,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/udf"
 	"github.com/locuskv/locus/udf/internal/memstore"
+	"github.com/locuskv/locus/udf/internal/shape"
 )
 
 // languages are those that have an SDK, each with the same three examples.
@@ -24,6 +26,9 @@ var languages = []string{"go", "c", "rust"}
 func inEveryLanguage(t *testing.T, name string, test func(t *testing.T, f *Function)) {
 	for _, language := range languages {
 		t.Run(language, func(t *testing.T) {
+			if language == "go" && testing.Short() {
+				t.Skip("compiling a guest in Go takes long under the race detector; without -short it is run")
+			}
 			test(t, example(t, name, moduleFile(t, guests+language+"/"+name+".wasm")))
 		})
 	}
@@ -198,6 +203,50 @@ func TestSmallGuests(t *testing.T) {
 		}
 		a.Close()
 		require.Less(t, len(memories(f)[0]), 300_000, path)
+	}
+}
+
+// TestRustSDK is what the crate has that the examples do not use.
+func TestRustSDK(t *testing.T) {
+	var lines []string
+	r := newRuntime(t, Options{MaxInstances: 1, Log: func(function, line string) { lines = append(lines, function+": "+line) }})
+	function := func(name string) *Function { return compile(t, r, name, moduleFile(t, "testdata/everything.wasm")) }
+	s := memstore.New(map[string]string{"gone": "1"})
+	for i := range 3000 { // several batches; every third record expires
+		s.Data[fmt.Sprintf("k%04d", i)] = strings.Repeat("v", 95)
+	}
+	out, err := function("scan").CallRead(ctx, s, udf.Info{}, udf.CodecRaw, []byte("k"))
+	require.NoError(t, err)
+	require.Equal(t, "3000 300000 1000", string(out.Result))
+	s.Data["z"] = strings.Repeat("z", 200<<10)
+	_, err = function("scan").CallRead(ctx, s, udf.Info{}, udf.CodecRaw, []byte("k"))
+	require.Equal(t, &api.FunctionError{Function: "scan", Message: "what the host gave is longer than the buffer for it"}, err)
+
+	info := udf.Info{ID: udf.CallID{1, 2, 3}, Timestamp: 0x1122334455667788, Key: []byte("the key")}
+	out, err = function("misc").CallWrite(ctx, s, info, udf.CodecRaw, []byte("value"))
+	require.NoError(t, err)
+	var random [8]byte
+	_, _ = shape.RandSource(info.ID).Read(random[:])
+	require.Equal(t, string(info.ID[:])+"\x88\x77\x66\x55\x44\x33\x22\x11"+string(random[:])+"the key", string(out.Result))
+	require.Equal(t, "value", s.Data["written"])
+	require.Equal(t, 1500*time.Millisecond, s.TTL["written"])
+	require.NotContains(t, s.Data, "gone")
+	require.Equal(t, []string{"misc: a line"}, lines)
+
+	_, err = function("panic").CallPure(ctx, udf.CodecRaw, []byte("x"))
+	require.Equal(t, crashed("panic", "wasm error: unreachable"), err)
+	require.Regexp(t, `^panic: panic at .*everything\.rs:\d+$`, lines[1])
+
+	keys := function("keys")
+	_, err = keys.NewMapping(ctx, udf.CodecRaw, nil)
+	isBadArgument(t, err, "no argument")
+	m, err := keys.NewMapping(ctx, udf.CodecRaw, []byte("b"))
+	require.NoError(t, err)
+	defer m.Close()
+	for range 2 {
+		outputs, err := m.Map(ctx, memstore.New(map[string]string{"a": "", "b1": "", "b2": "x", "c": ""}).Batches(udf.Span{})[0])
+		require.NoError(t, err)
+		require.Equal(t, [][]byte{[]byte("b1"), []byte("b2")}, outputs)
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	maxStderr        = 4 << 10 // kept for the message of a guest that exits
 	initTimeout      = 20 * time.Second
 	initFuel         = 10_000_000_000
+	shallowFuel      = 1_000_000 // what an entry uses without its stack being suspected to have grown much
 )
 
 // Prices of what the host does for a guest, in instructions: about what it takes of the processor. The time that the store needs

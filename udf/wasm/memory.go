@@ -25,16 +25,12 @@ type boundedMemory struct {
 	bytes []byte
 }
 
-// Reallocate makes the memory longer; nil makes memory.grow answer -1. The bytes never move: all that there may be
-// are taken at once, and the operating system gives what is touched.
+// Reallocate makes the memory longer; nil makes memory.grow answer -1.
 func (m *boundedMemory) Reallocate(size uint64) []byte {
 	if size > m.limit {
 		return nil
 	}
-	if m.bytes == nil {
-		m.bytes = make([]byte, 0, m.limit)
-	}
-	m.bytes = m.bytes[:size]
+	m.bytes = append(m.bytes, make([]byte, size-uint64(len(m.bytes)))...)
 	return m.bytes
 }
 

@@ -171,7 +171,7 @@ func (f *Function) inspect(ctx context.Context) error {
 // describe asks the guest for its ABI version and manifest.
 func (i *instance) describe(ctx context.Context) (entries []shape.Entry, err error) {
 	var text []byte
-	_, err = i.enter(ctx, env{}, i.f.runtime.bounds(ctx, i.f.Kind()), func(ctx context.Context) error {
+	_, err = i.enter(ctx, env{}, i.f.bounds(ctx, i.f.Kind()), func(ctx context.Context) error {
 		version, err := i.call(ctx, &exportVersion)
 		if err != nil {
 			return err

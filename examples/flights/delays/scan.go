@@ -14,8 +14,8 @@ const (
 )
 
 // AddBatch counts every record of a packed batch. It finds the delay of values as Value writes them with
-// a handful of loads and three branches, because a bound on a guest's time is checked at each branch taken
-// (about 50 ns, docs/abi.md); records of any other shape take the path of Add.
+// a handful of loads and three branches, because a guest compiled from Go jumps through a table at each branch
+// back, and pays for it in time and fuel (docs/abi.md); records of any other shape take the path of Add.
 func (a *Accumulator) AddBatch(batch []byte) error {
 	if a.last == nil {
 		a.lastWord = noWord

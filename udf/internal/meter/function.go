@@ -168,7 +168,7 @@ func (f *function) plain(i immediate, op byte, sub int) {
 		if sub >= 0 {
 			r.fail(refuse("it has the instruction %#x %d, which is not known here", op, sub))
 		} else {
-			r.fail(refuse("it has the instruction %#x, which is not known here", op))
+			r.fail(refuse("it has the instruction %#x,%s which is not known here", op, feature(op)))
 		}
 	}
 }
@@ -327,4 +327,20 @@ func (f *function) escape(target int) {
 		top := &f.frames[len(f.frames)-1]
 		top.outermost = min(top.outermost, target)
 	}
+}
+
+// feature names what an instruction belongs to that modules may not use, so that their authors know which switch of
+// their compiler to look for.
+func feature(op byte) string {
+	switch {
+	case op == 0x12 || op == 0x13:
+		return " of the feature tail calls,"
+	case op >= 0x06 && op <= 0x0a || op == 0x18 || op == 0x19 || op == 0x1f:
+		return " of the feature exceptions,"
+	case op == 0x14 || op == 0x15 || op == 0xd3 || op == 0xd4 || op == 0xfb:
+		return " of the feature garbage collection,"
+	case op == 0xfe:
+		return " of the feature threads,"
+	}
+	return ""
 }

@@ -45,12 +45,14 @@ const (
 	sectionType      = 1
 	sectionImport    = 2
 	sectionFunction  = 3
+	sectionTable     = 4
 	sectionMemory    = 5
 	sectionGlobal    = 6
 	sectionExport    = 7
 	sectionStart     = 8
 	sectionElement   = 9
 	sectionCode      = 10
+	sectionData      = 11
 	sectionDataCount = 12
 )
 
@@ -65,7 +67,9 @@ func Rewrite(module []byte) ([]byte, error) {
 		return nil, Error("it is not a WebAssembly module of version 1")
 	}
 	m.r.pos = len(preamble)
-	m.out = append(make([]byte, 0, len(module)+len(module)/2+1024), preamble...)
+	size := len(module) + len(module)/4 + 1024 // a module in Go grows by a fifth
+	m.out = append(make([]byte, 0, size), preamble...)
+	m.body = make([]byte, 0, size)
 	if err := m.sections(); err != nil {
 		return nil, err
 	}

@@ -154,10 +154,19 @@ func FuzzRewrite(f *testing.F) {
 			require.NotEmpty(t, err.Error())
 			return
 		}
-		before, after := valid(module), valid(metered)
-		if before != nil && after == nil && strings.Contains(before.Error(), "custom section") {
-			return // wazero can't read an empty one if it stands at the very end, where it no longer is
-		}
+		before, after := valid(withoutCustom(module)), valid(metered)
 		require.Equal(t, before == nil, after == nil, "%v, metered %v", before, after)
 	})
+}
+
+// withoutCustom drops custom sections, as Rewrite does.
+func withoutCustom(module []byte) []byte {
+	out := append([]byte(nil), module[:len(preamble)]...)
+	for r := (&reader{b: module, pos: len(preamble)}); r.more(); {
+		id, body := r.byte(), r.bytes(r.u32())
+		if id != sectionCustom {
+			out = append(append(out, id), sized(body)...)
+		}
+	}
+	return out
 }

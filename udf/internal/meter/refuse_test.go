@@ -86,6 +86,22 @@ func TestRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "it has a section with id 5 where none belongs")
 }
 
+// TestCountsAreBounded: a section that says it has billions of items must not get to the compiler, which would make room for them.
+func TestCountsAreBounded(t *testing.T) {
+	for id := byte(sectionType); id <= sectionDataCount; id++ {
+		if id == sectionStart || id == sectionDataCount {
+			continue // they are one number
+		}
+		for _, n := range []int{1, 1000, 1<<32 - 1} {
+			body := appendU32(nil, n)
+			_, err := Rewrite(append(append(slices.Clone(preamble), id), sized(body)...))
+			require.Error(t, err, "%d items in section %d", n, id)
+		}
+	}
+	_, err := Rewrite(parts{types: append(appendU32(nil, maxTypes+1), slices.Repeat([]byte{formFunc, 0, 0}, maxTypes+1)...)}.module())
+	require.ErrorContains(t, err, "it has 65537 items, more than the limit of 65536")
+}
+
 // TestSizeIsBounded: what is added can't be a multiple of what was there.
 func TestSizeIsBounded(t *testing.T) {
 	_, err := Rewrite(parts{body: slices.Repeat([]byte{opLoop, typeEmpty, opEnd}, 100_000)}.module())

@@ -11,13 +11,14 @@ func (m *rewriter) sections() error {
 		if m.r.err != nil {
 			return m.r.err
 		}
-		if id != sectionCustom {
-			if int(id) >= len(order) || order[id] <= last {
-				return refuse("it has a section with id %d where none belongs", id)
-			}
-			m.missing(last, order[id])
-			last = order[id]
+		if id == sectionCustom {
+			continue
 		}
+		if int(id) >= len(order) || order[id] <= last {
+			return refuse("it has a section with id %d where none belongs", id)
+		}
+		m.missing(last, order[id])
+		last = order[id]
 		m.body = m.body[:0]
 		m.section(id, &body)
 		if body.err == nil && body.pos != len(body.b) {
@@ -58,37 +59,48 @@ func (m *rewriter) section(id byte, r *reader) {
 		m.importSection(r)
 	case sectionFunction:
 		m.functionSection(r)
+	case sectionTable:
+		m.copied(r, func() { r.byte(); limits(r) })
 	case sectionMemory:
-		m.memory = r.u32() > 0
-		m.rest(r)
+		m.copied(r, func() { m.memory = true; limits(r) })
 	case sectionGlobal:
 		m.globalSection(r)
 	case sectionExport:
 		m.exportSection(r)
 	case sectionStart:
 		r.below(uint32(len(m.funcs)), "function")
-		m.rest(r)
+		m.body = append(m.body, r.b[:r.pos]...)
 	case sectionElement:
 		m.elementSection(r)
 	case sectionDataCount:
-		r.u32() // which wazero takes for 0 if it is missing at the very end
-		m.rest(r)
+		r.u32()
+		m.body = append(m.body, r.b[:r.pos]...)
 	case sectionCode:
 		m.codeSection(r)
-	default:
-		m.rest(r)
+	case sectionData:
+		m.copied(r, func() { m.dataSegment(r) })
 	}
 }
 
-// rest copies a section whose end the compiler checks: nothing is appended to it.
-func (m *rewriter) rest(r *reader) {
-	r.pos = len(r.b)
-	m.body = append(m.body, r.b...)
+// Bounds on what a module can declare in a few bytes. The compiler allocates for as many items as a section says it has before it
+// looks for them, and about 200 bytes for a type.
+const (
+	maxTypes = 1 << 16
+	maxItems = 1 << 20
+)
+
+// count reads how many items follow.
+func (m *rewriter) count(r *reader, limit uint32) uint32 {
+	n := r.u32()
+	if r.err == nil && n > limit {
+		r.fail(refuse("it has %d items, more than the limit of %d", n, limit))
+	}
+	return n
 }
 
-// vector writes how many items there are, then the r's items as read by each, which the caller follows with its own.
+// vector writes how many items there are, then the items as read by each, which the caller follows with its own.
 func (m *rewriter) vector(r *reader, added func(n uint32) int, each func(i uint32)) {
-	n := r.u32()
+	n := m.count(r, maxItems)
 	m.body = appendU32(m.body, int(n)+added(n))
 	from := r.pos
 	for i := uint32(0); i < n && r.err == nil; i++ {
@@ -97,10 +109,43 @@ func (m *rewriter) vector(r *reader, added func(n uint32) int, each func(i uint3
 	m.body = append(m.body, r.b[from:r.pos]...)
 }
 
+// copied is a vector that stays as it is.
+func (m *rewriter) copied(r *reader, each func()) {
+	m.vector(r, func(uint32) int { return 0 }, func(uint32) { each() })
+}
+
+// limits reads the size of a table or memory.
+func limits(r *reader) {
+	switch flag := r.byte(); flag {
+	case 0:
+		r.u32()
+	case 1:
+		r.u32()
+		r.u32()
+	default:
+		r.fail(refuse("it has limits of the form %#x", flag))
+	}
+}
+
+func (m *rewriter) dataSegment(r *reader) {
+	const passive, explicit = 1, 2
+	switch form := r.u32(); form {
+	case 0:
+		m.constant(r)
+	case passive:
+	case explicit:
+		r.u32() // memory
+		m.constant(r)
+	default:
+		r.fail(refuse("it has a data segment of form %d", form))
+	}
+	r.bytes(r.u32())
+}
+
 // typeSection reads the types. It adds, for each list of several results that a function of the module may have, the type of a
 // block with them, and then that of refill.
 func (m *rewriter) typeSection(r *reader) {
-	n := r.u32()
+	n := m.count(r, maxTypes)
 	from := r.pos
 	m.results = make(map[string]uint32)
 	var added [][]byte
@@ -129,7 +174,7 @@ func (m *rewriter) typeSection(r *reader) {
 
 // importSection counts the functions and refuses what would move the indices of what is added, or make metering incomplete.
 func (m *rewriter) importSection(r *reader) {
-	for n := r.u32(); n > 0 && r.err == nil; n-- {
+	for n := m.count(r, maxItems); n > 0 && r.err == nil; n-- {
 		module, name := r.bytes(r.u32()), r.bytes(r.u32())
 		if kind := r.byte(); kind != 0 && r.err == nil {
 			r.fail(refuse("it imports %q of %q, which is not a function", name, module))
@@ -184,7 +229,7 @@ func (m *rewriter) exportSection(r *reader) {
 
 // elementSection looks for the index of refill, which must not be reachable.
 func (m *rewriter) elementSection(r *reader) {
-	m.vector(r, func(uint32) int { return 0 }, func(uint32) {
+	m.copied(r, func() {
 		const passive, explicit, expressions = 1, 2, 4
 		form := r.u32()
 		if form > 7 {

@@ -98,7 +98,8 @@ type Span struct{ Start, End []byte }
 type Batch interface {
 	// Len counts the records.
 	Len() int
-	// All yields keys and values. The slices are valid until the loop's body returns: copy what is kept.
+	// All yields keys and values. The slices are valid until the loop's body returns: copy what is kept. They are not to be
+	// changed: a native function sees what others see, too.
 	All() iter.Seq2[[]byte, []byte]
 }
 

@@ -8,7 +8,8 @@
 LOCUS_MANIFEST("function pure pure raw\n"
                "function reader read-only raw\n"
                "function writer read-write raw\n"
-               "function range range raw\n")
+               "function range range raw\n"
+               "function map map raw\n")
 
 #define BEYOND ((void *)0x7ffffff0u)
 
@@ -162,3 +163,13 @@ uint64_t locus_range_encode(void) { return mode == 'r' ? locus_bytes(BEYOND, 8) 
 
 LOCUS_EXPORT(locus_range_result)
 uint64_t locus_range_result(void) { return number(records); }
+
+/* The keys, and once more the last one, as what is returned. */
+LOCUS_EXPORT(locus_map)
+uint64_t locus_map(const unsigned char *batch, uint32_t len) {
+    locus_record r = {0};
+    for (const unsigned char *p = batch; locus_next(&p, batch + len, &r);) locus_emit(r.key, r.key_len);
+    __builtin_memcpy(buf, &r.key_len, 4);
+    memcpy(buf + 4, r.key, r.key_len);
+    return locus_bytes(buf, 4 + r.key_len);
+}
