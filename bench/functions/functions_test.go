@@ -157,6 +157,12 @@ func TestReadMeasured(t *testing.T) {
 	}
 }
 
+func TestHasFunctions(t *testing.T) {
+	for version, want := range map[string]bool{"7.0.15": true, "10.1": true, "8": true, "6.2.14": false, "": false, "x": false} {
+		require.Equal(t, want, hasFunctions(version), version)
+	}
+}
+
 // TestDelay: everything arrives, in order, not sooner than it may; and the end of either side reaches the other.
 func TestDelay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -61,13 +61,20 @@ func (b *bench) startRedis(ctx context.Context) error {
 			b.report.Redis = strings.TrimSpace(v)
 		}
 	}
-	if b.report.Redis < "7" { // functions came with 7.0
+	if !hasFunctions(b.report.Redis) {
 		b.report.Redis = "its version " + b.report.Redis + " has no functions"
 		p.Kill()
 		return nil
 	}
 	b.redis = r
 	return nil
+}
+
+// hasFunctions says whether a version has them: they came with 7.0.
+func hasFunctions(version string) bool {
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 7
 }
 
 func (r *redis) await(ctx context.Context, p *children.Process) error {
