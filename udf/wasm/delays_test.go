@@ -108,6 +108,29 @@ func encoded(t *testing.T, f *Function, batches ...[]byte) []byte {
 	return acc
 }
 
+// TestDelaysInCOfAllLengths: numbers of any length, where the fields stand as usual, which is where the guest takes its short way.
+func TestDelaysInCOfAllLengths(t *testing.T) {
+	f := compile(t, newRuntime(t, Options{MaxInstances: 1}), "delays", compiled.Delays)
+	var all []int
+	for d := -1100; d <= 1100; d++ {
+		all = append(all, d)
+	}
+	for _, d := range []int{9999, 10_000, 99_999, 100_000, 999_999, 1_000_000, delays.MaxDelay} {
+		all = append(all, d, -d)
+	}
+	for _, d := range all {
+		for _, value := range []string{
+			`{"date":"2001-01-01T00:01","delay":%d,"distance":2176,"origin":"LAS","destination":"PHL"}`,
+			`{"date":"2001-01-01T00:01","delay":%d}`, `{"date":"2001-01-01T00:01","delay":%d ,"x":12345678}`,
+		} {
+			batch := packed.Append(nil, []byte("LAS/2001-01-01/0001"), fmt.Appendf(nil, value, d), 1, 0)
+			out, err := f.Result(ctx, udf.CodecJSON, nil, [][]byte{encoded(t, f, batch)})
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprintf(`[{"origin":"LAS","flights":1,"sum":%d,"p95":%d}]`, d, d), string(out.Result), value)
+		}
+	}
+}
+
 func TestDelaysInCRefusesOtherRecords(t *testing.T) {
 	r := newRuntime(t, Options{})
 	for _, c := range []struct{ function, key, value, want string }{

@@ -195,6 +195,21 @@ static inline int ordinary(const unsigned char *v) {
 
 enum { DELAY_AT = 35 };
 
+/* Reads a number of one to five digits that a comma follows, with a '-' or without, from the eight bytes there; 0 if it is another one. No
+ * loop: eight digits are summed up at once (Lemire, "Quickly parsing eight digits"). */
+static inline int short_number(const unsigned char *p, int32_t *v) {
+    uint64_t negative = *p == '-', word = locus_load64(p + negative);
+    uint64_t t = word ^ 0x3030303030303030ull; /* digits become 0 to 9; the first byte that is none gets its high bit below */
+    uint64_t others = (((t + 0x7676767676767676ull) | t) & 0x8080808080808080ull) | 1ull << 63;
+    uint64_t digits = (uint64_t)__builtin_ctzll(others) >> 3;
+    if (digits - 1 > 4 || (word >> digits * 8 & 0xff) != ',') return 0;
+    t <<= 64 - digits * 8;
+    t = t * 10 + (t >> 8);
+    t = ((t & 0x000000ff000000ffull) * 0x000f424000000064ull + (t >> 16 & 0x000000ff000000ffull) * 0x0000271000000001ull) >> 32;
+    *v = negative ? -(int32_t)t : (int32_t)t;
+    return 1;
+}
+
 static void add_json(const unsigned char *batch, const unsigned char *end) {
     locus_record r;
     for (const unsigned char *p = batch; locus_next(&p, end, &r);) {
@@ -203,12 +218,16 @@ static void add_json(const unsigned char *batch, const unsigned char *end) {
         origin *o = last;
         if (r.key_len < 4 || load32(r.key) != last_word || !last_word) o = origin_of(r.key, r.key_len);
         if (!o) return;
-        int found = r.value_len > DELAY_AT && ordinary(v) ? number(v + DELAY_AT, v_end, &delay) : search(v, v_end, &delay);
-        if (!found) {
+        int quick = r.value_len >= DELAY_AT + 1 + 8 && ordinary(v) && short_number(v + DELAY_AT, &delay);
+        if (!quick && !search(v, v_end, &delay)) {
             refuse("a value has no delay in whole minutes");
             return;
         }
-        count(o, delay, 1);
+        uint32_t i = (uint32_t)(delay - FIRST);
+        if (i < COUNTERS)
+            o->counts[i]++;
+        else
+            count(o, delay, 1);
     }
 }
 
