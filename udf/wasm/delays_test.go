@@ -137,6 +137,8 @@ func TestDelaysInCRefusesOtherRecords(t *testing.T) {
 		{"delays", "LAS/1", `{"delay":"late"}`, "a value has no delay in whole minutes"},
 		{"delays", "LAS/1", `{"delay":1.5}`, "a value has no delay in whole minutes"},
 		{"delays", "LAS/1", `{"delay":1048577}`, "a value has no delay in whole minutes"},
+		{"delays", "LAS/1", `{"date":"2001-01-01T00:01","delay":1048577,"distance":2176}`, "a value has no delay in whole minutes"},
+		{"delays", "LAS/1", `{"date":"2001-01-01T00:01","delay":12.5,"distance":2176}`, "a value has no delay in whole minutes"},
 		{"delays", "LAS/1", `{"a":{"delay":1}}`, "a value has no delay in whole minutes"},
 		{"delays", "LAS/1", ``, "a value has no delay in whole minutes"},
 		{"delays", "LAS", `{"delay":1}`, "a key has no origin before a slash"},
