@@ -222,12 +222,22 @@ func (b *bench) aggregate(ctx context.Context, row *Row, l *layout, state string
 	if err != nil {
 		return err
 	}
+	hits, misses, err := b.nodes.scanCache(ctx)
+	if err != nil {
+		return err
+	}
 	if err := interleave(ctx, row, b.o.Rounds, append([]*contender{pull}, contendersOf(ways)...)...); err != nil {
+		return err
+	}
+	hitsAfter, missesAfter, err := b.nodes.scanCache(ctx)
+	if err != nil {
 		return err
 	}
 	want := l.warm
 	if state == "cold" {
 		want = l.cold
+	} else {
+		row.Notes = append(row.Notes, fmt.Sprintf("%s: the scan caches handed out %.0f blocks, and missed %.0f", state, hitsAfter-hits, missesAfter-misses))
 	}
 	for _, w := range ways {
 		if !w.aimed {

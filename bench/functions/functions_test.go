@@ -237,6 +237,10 @@ func TestRun(t *testing.T) {
 			require.Len(t, c.Samples, o.Rounds, c.Name)
 			require.Positive(t, c.Median, c.Name)
 		}
+		if row.Name == "json" {
+			require.Len(t, row.Notes, 1)
+			require.Regexp(t, `^warm: the scan caches handed out [1-9]\d* blocks, and missed \d+$`, row.Notes[0])
+		}
 		for _, a := range row.Aims {
 			require.Positive(t, a.Got, a.What)
 			require.Equal(t, a.AtMost && a.Got <= a.Want || !a.AtMost && a.Got >= a.Want, a.Met, a.What)
