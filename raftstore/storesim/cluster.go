@@ -174,10 +174,8 @@ func (c *Cluster) Descriptors() []*topology.Descriptor { return c.watch.descript
 // whole says whether every range has at least three voters, all of them there, and none on a store that is about to be
 // lost: then one store may be.
 func (c *Cluster) whole() bool {
-	for _, n := range c.Nodes {
-		if !n.lost && n.flipped() {
-			return false
-		}
+	if c.rotten() {
+		return false
 	}
 	for _, d := range c.Descriptors() {
 		if d.Joint() || len(d.Voters()) < 3 {
@@ -195,6 +193,11 @@ func (c *Cluster) whole() bool {
 		}
 	}
 	return true
+}
+
+// rotten says whether a store is about to be lost.
+func (c *Cluster) rotten() bool {
+	return slices.ContainsFunc(c.Nodes, func(n *Node) bool { return !n.lost && n.flipped() })
 }
 
 func (c *Cluster) failed(n *Node, err error) {

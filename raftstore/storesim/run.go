@@ -121,7 +121,8 @@ type run struct {
 	counter []byte
 	voters  int // that each range is to have
 	chaos   bool
-	jumped  *Node // whose clock is an hour off
+	jumped  *Node         // whose clock is an hour off
+	split   time.Duration // when the last split was asked for
 }
 
 var layout = keys.Layout{ID: 1}
