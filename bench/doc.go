@@ -6,6 +6,7 @@
 //	bench/history   records what clients did and saw, and judges it: linearizable, in order, exact
 //	bench/kill      bench/check under kill -9 and loss of power, and tests of starting, stopping and growing
 //	bench/flights   the answer of the flights job against an independent program
+//	bench/functions functions near the data against pulling it: "locus bench functions"
 //	bench/load      the load generator of "locus bench", over Locus and others
 //	bench/peers     etcd as a server and under load: a module of its own, the helper of "locus bench peers"
 //

@@ -58,6 +58,7 @@ func (c *countingConn) Write(b []byte) (int, error) {
 // conns are the connections of a DB, one per address.
 type conns struct {
 	opts    []grpc.DialOption
+	dialer  func(ctx context.Context, addr string) (net.Conn, error)
 	traffic traffic
 
 	mu struct {
@@ -67,8 +68,13 @@ type conns struct {
 	}
 }
 
-func newConns(t *tls.Config) *conns {
-	c := &conns{}
+func newConns(t *tls.Config, dialer func(context.Context, string) (net.Conn, error)) *conns {
+	if dialer == nil {
+		dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+	}
+	c := &conns{dialer: dialer}
 	c.mu.byAddr = make(map[string]*grpc.ClientConn)
 	creds := insecure.NewCredentials()
 	if t != nil {
@@ -96,7 +102,7 @@ func newConns(t *tls.Config) *conns {
 }
 
 func (c *conns) dial(ctx context.Context, addr string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := c.dialer(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

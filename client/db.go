@@ -43,7 +43,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	db := &DB{o: o, conns: newConns(o.TLS), peers: make(map[ids.StoreID]*peer)}
+	db := &DB{o: o, conns: newConns(o.TLS, o.Dial), peers: make(map[ids.StoreID]*peer)}
 	db.life.ctx, db.life.cancel = context.WithCancel(context.Background())
 	db.nodes.seeds = o.Addrs
 	db.nodes.keyspaces = make(map[string]*Keyspace)

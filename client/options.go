@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -27,6 +28,8 @@ type Options struct {
 	// *OverloadedError (a BulkWriter waits instead). Defaults: 32,768 operations, 128 MiB.
 	MaxInFlight      int
 	MaxInFlightBytes int
+	// Dial makes the connection to a node's address: through a proxy, say. Default: TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 // RetryOptions bound how operations are repeated. Repeating is always safe: commands carry a session and a

@@ -104,7 +104,7 @@ clang_version=""
 if have_clang; then
 	clang_version=$(clang -dumpversion)
 	if ! differing_version clang "$clang_version"; then
-		for source in examples/guests/c/*.c udf/wasm/testdata/*.c; do
+		for source in examples/guests/c/*.c udf/wasm/testdata/*.c bench/functions/guests/*.c; do
 			build_c "$source" "${source%.c}.wasm"
 		done
 	fi

@@ -79,8 +79,9 @@ func (n *Node) storeOptions() raftstore.Options {
 		Ident: n.ident, Engine: n.engine, Log: n.raftLog, Files: n.dir.fs, SnapshotDir: n.dir.file(snapshotDir),
 		Clock: n.clock, Monotonic: boottime.Now, TickInterval: n.o.TickInterval, Reads: n.o.readMode(), Executor: n.executor, Transport: n.raft, Logger: n.log, OnFatal: n.fail,
 		Retention: n.o.retention, CheckpointTicks: n.o.checkpointTicks,
-		Rand:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Evaluator: &evaluator{functions: n.functions, cmap: n.cmap, node: n.ident.NodeID},
+		ScanCacheBytes: n.o.ScanCacheBytes,
+		Rand:           rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Evaluator:      &evaluator{functions: n.functions, cmap: n.cmap, node: n.ident.NodeID},
 	}
 }
 

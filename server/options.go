@@ -111,6 +111,9 @@ type Options struct {
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
 	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64
+	// ScanCacheBytes bounds the memory of what functions have scanned, which they find there when they run again. Default 256 MiB;
+	// below 0 nothing is kept.
+	ScanCacheBytes int64
 
 	// Version is what the node calls itself in status and gossip. Default "dev".
 	Version string

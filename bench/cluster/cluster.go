@@ -34,6 +34,7 @@ type Cluster struct {
 
 	mu struct {
 		sync.Mutex
+		args    []string // further ones, of each start
 		nodes   []*Node
 		crashes []string
 	}
@@ -49,6 +50,7 @@ func Make(o Options) (*Cluster, error) {
 		o.Data = dir
 	}
 	c := &Cluster{o: o, dir: dir}
+	c.mu.args = o.Args
 	if o.Links {
 		c.links = newLinks()
 	}
@@ -151,6 +153,19 @@ func (c *Cluster) Nodes() []*Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]*Node(nil), c.mu.nodes...)
+}
+
+// SetArgs replaces Options.Args, from each node's next start on.
+func (c *Cluster) SetArgs(args ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.args = args
+}
+
+func (c *Cluster) args() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.args
 }
 
 // Addrs are the gRPC addresses of all nodes.

@@ -113,7 +113,7 @@ func (n *Node) Args() []string {
 	if len(n.join) > 0 {
 		args = append(args, "--join", strings.Join(n.join, ","))
 	}
-	return append(args, n.cluster.o.Args...)
+	return append(args, n.cluster.args()...)
 }
 
 // Start starts the node and waits until it serves.

@@ -20,9 +20,9 @@ import (
 )
 
 func (s *shell) benchCommand() *cobra.Command {
-	return noun("bench", "Load keys, measure, compare with etcd, and see what idle ranges cost",
+	return noun("bench", "Load keys, measure, compare with etcd, and see what functions are worth and idle ranges cost",
 		"  locus bench load --keys 100000\n  locus bench run --workload mix --clients 64\n  locus bench peers",
-		s.benchLoad(), s.benchRun(), s.benchPeers(), s.benchIdle())
+		s.benchLoad(), s.benchRun(), s.benchPeers(), s.benchFunctions(), s.benchIdle())
 }
 
 // The stores that the load generator drives.

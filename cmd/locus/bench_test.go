@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/bench/functions"
 	loadgen "github.com/locuskv/locus/bench/load"
 	"github.com/locuskv/locus/bench/load/sidebyside"
 )
@@ -65,6 +66,10 @@ func TestBenchWrongUse(t *testing.T) {
 		"bench load --ranges -1":                   "--ranges -1 is not between 0 and",
 		"bench load --value-size -1":               "--value-size -1 is not between 0 and",
 		"bench load --target x":                    `--target "x" is neither locus nor etcd`,
+		"bench functions --records 5":              "--records 5 is not between 1000 and",
+		"bench functions --rows json,x":            `--rows: "x" is none of json, fixed,`,
+		"bench functions --quick --rounds 0":       "--rounds 0 is not between 1 and",
+		"bench functions --dir /nonexistent":       "/nonexistent",
 		"bench peers --rounds 0":                   "--rounds 0 is not between 1 and",
 		"bench peers --rows put":                   `--rows: "put" is not WORKLOAD/CLIENTS`,
 		"bench peers --rows x/1":                   `--workload "x" is none of`,
@@ -84,6 +89,32 @@ func TestBenchWrongUse(t *testing.T) {
 			require.Contains(t, a.err, want)
 		})
 	}
+}
+
+// TestBenchFunctions: the rows that need no nodes, for people and for machines.
+func TestBenchFunctions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Redis where it is installed")
+	}
+	dir := t.TempDir()
+	a := cli(t, nil, "bench", "functions", "--quick", "--rows", "cached,memory", "--dir", dir)
+	require.Zero(t, a.code, a.err)
+	require.Regexp(t, `(?m)^ +\d+s  cached, alone: `, a.err)
+	require.Contains(t, a.out, "\n--quick: these numbers mean nothing\n")
+	require.Regexp(t, `(?m)^ +guest in C, metered +[\d,]+ +[\d,]+ +[\d,]+ +records/s$`, a.out)
+	require.Regexp(t, `(?m)^ +guest in C +at most 300,000 bytes +[\d,]+ bytes +(met|missed)$`, a.out)
+
+	a = cli(t, nil, "bench", "functions", "--quick", "--records", "2000", "--rows", "cached", "--rounds", "2", "-o", "json", "--dir", dir)
+	require.Zero(t, a.code, a.err)
+	var r functions.Report
+	require.NoError(t, json.Unmarshal([]byte(a.out), &r), a.out)
+	require.Equal(t, 2000, r.Flights)
+	require.True(t, r.Quick)
+	require.Len(t, r.Rows, 1)
+	require.Len(t, r.Rows[0].Contenders[0].Samples, 2, "what is given goes before --quick")
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 // TestBenchWithoutSource: who has only the binary learns what is missing.

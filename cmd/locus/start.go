@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	benchnative "github.com/locuskv/locus/bench/functions/native"
 	"github.com/locuskv/locus/cmd/locus/internal/readiness"
 	"github.com/locuskv/locus/examples/functions"
 	"github.com/locuskv/locus/server"
@@ -24,6 +25,7 @@ func (s *shell) startCommand() *cobra.Command {
 	var (
 		o     server.Options
 		level string
+		bench bool
 	)
 	c := &cobra.Command{
 		Use: "start", Short: "Run a node",
@@ -54,13 +56,16 @@ second signal ends it at once, which loses nothing that was acknowledged either.
 	f.Uint64Var(&o.MaxRangeBytes, "range-max-bytes", server.DefaultMaxRangeBytes, "bytes of keys and values above which a range is split; the same on all nodes")
 	f.Uint64Var(&o.MaxRangeRequests, "range-max-requests", server.DefaultMaxRangeRequests, "requests per second above which a range on a busy node is split; the same on all nodes")
 	f.Uint64Var(&o.MinFreeBytes, "min-free-bytes", 0, "bytes of the disk below which ranges with a replica here take no puts (default: the larger of 5% and 1 GiB, but at most 20%)")
+	f.Int64Var(&o.ScanCacheBytes, "scan-cache-bytes", 0, "bytes of memory that keep what functions have scanned (default: 256 MiB; below 0 nothing is kept)")
+	f.BoolVar(&bench, "bench-functions", false, "offer the native functions of \"locus bench functions\" too")
+	_ = f.MarkHidden("bench-functions")
 	f.StringVar(&level, "log-level", "warn", "what is logged on standard error: debug, info, warn or error")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.TLS = server.TLSFiles{CA: s.tls.ca, Cert: s.tls.cert, Key: s.tls.key}
 		if o.GossipKey == "" {
 			o.GossipKey = s.getenv("LOCUS_GOSSIP_KEY")
 		}
-		if err := s.equip(&o, level); err != nil {
+		if err := s.equip(&o, level, bench); err != nil {
 			return err
 		}
 		if s.getenv("GOGC") == "" {
@@ -78,12 +83,16 @@ second signal ends it at once, which loses nothing that was acknowledged either.
 const nodeGCPercent = 40
 
 // equip gives a node what the flags don't: its functions, its version and its log.
-func (s *shell) equip(o *server.Options, level string) error {
+func (s *shell) equip(o *server.Options, level string, bench bool) error {
 	var min slog.Level
 	if err := min.UnmarshalText([]byte(level)); err != nil {
 		return fmt.Errorf("--log-level %q is none of debug, info, warn and error", level)
 	}
-	registry, err := udf.NewRegistry(functions.All()...)
+	native := functions.All()
+	if bench {
+		native = append(native, benchnative.All()...)
+	}
+	registry, err := udf.NewRegistry(native...)
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,11 @@ var rooms = []room{
 		because: "load generators and checkers see a cluster from outside",
 	},
 	{
+		path:    "bench/functions",
+		knows:   with("bench/cluster", "bench/load", "client", "examples", "raftstore/engine", "udf"),
+		because: "what is near the data is compared with what a client gets, and with the engine's own iterator",
+	},
+	{
 		path: "bench/history", knows: nil, never: []string{"net", "os"},
 		because: "what judges histories knows no cluster, so that simulations and processes are judged alike",
 	},

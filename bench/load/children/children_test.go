@@ -195,3 +195,19 @@ func TestUsageIsParsed(t *testing.T) {
 	_, ok = cpuTime("7 (x) S")
 	require.False(t, ok)
 }
+
+// TestLaunch: a server that says nothing on its output runs, and leaves its words in its log.
+func TestLaunch(t *testing.T) {
+	t.Setenv(asChild, "silent")
+	g, err := NewGroup(t.TempDir(), "")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, g.Close()) }()
+	p, err := g.Launch(Spec{Name: "quiet", Path: os.Args[0]})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return p.LastWords() == "still thinking" }, 20*time.Second, 10*time.Millisecond)
+	require.True(t, p.Running())
+	p.Kill()
+	require.False(t, p.Running())
+	_, err = g.Launch(Spec{Name: "nothing", Path: "/nonexistent"})
+	require.ErrorContains(t, err, "starting nothing")
+}

@@ -141,6 +141,24 @@ func (g *Group) Start(ctx context.Context, s Spec, ready any) (*Process, error) 
 	return p, p.await(ctx, out, ready)
 }
 
+// Launch starts a server that says nothing of itself: what it writes goes to its log. Whether it serves is for the caller to find out.
+func (g *Group) Launch(s Spec) (*Process, error) {
+	path := filepath.Join(g.dir, s.Name+".log")
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("log of %s: %w", s.Name, err)
+	}
+	defer log.Close()
+	cmd := exec.Command(s.Path, s.Args...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.Dir
+	p, err := g.launch(s.Name, cmd)
+	if err != nil {
+		return nil, err
+	}
+	p.log = path
+	return p, nil
+}
+
 // await reads the server's word from its output, and closes that.
 func (p *Process) await(ctx context.Context, out io.ReadCloser, ready any) error {
 	said := make(chan error, 1)

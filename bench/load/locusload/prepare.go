@@ -25,7 +25,7 @@ func Prepare(ctx context.Context, db *client.DB, name string, ranges int, progre
 	} else if err != nil {
 		return err
 	}
-	return spread(ctx, db, name, ranges, progress)
+	return Spread(ctx, db, name, ranges, progress)
 }
 
 // Leases are how many ranges of a keyspace each store leads. Ranges without a known leaseholder are under 0.

@@ -36,9 +36,9 @@ const (
 	tolerance = 5
 )
 
-// spread waits until a keyspace has so many ranges, all of them with leaseholders, which are spread over the stores. progress,
+// Spread waits until a keyspace has so many ranges, all of them with leaseholders, which are spread over the stores. progress,
 // if not nil, is told how many are where they can stay.
-func spread(ctx context.Context, db *client.DB, name string, ranges int, progress func(placed int)) error {
+func Spread(ctx context.Context, db *client.DB, name string, ranges int, progress func(placed int)) error {
 	limited, cancel := context.WithTimeout(ctx, RestWithin)
 	defer cancel()
 	tick := time.NewTicker(lookEvery)

@@ -1,0 +1,9 @@
+package functions
+
+import _ "embed"
+
+//go:embed guests/keyvalue.wasm
+var keyValueModule []byte
+
+//go:embed guests/hostile.wasm
+var hostileModule []byte

@@ -1,0 +1,75 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/locuskv/locus/examples/flights"
+	"github.com/locuskv/locus/examples/guests"
+	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/wasm"
+)
+
+// memory weighs instances in this process, where nothing else happens meanwhile: what the heap has more with all of them than with one,
+// after a batch each.
+func (b *bench) memory(ctx context.Context, row *Row) error {
+	var contenders []*contender
+	for _, g := range []struct {
+		name, function, argument string
+		module                   []byte
+		count                    int
+		batches                  [][]byte
+	}{
+		{"guest in C", fixedSum, fmt.Sprint(sumOffset), guests.FixedSum, b.size.instances, sumBatches(1000)},
+		{"guest in Go", flights.FunctionName, "null", flights.Module, max(2, b.size.instances/4), nil},
+	} {
+		contenders = append(contenders, &contender{name: g.name, unit: "bytes", turn: func(ctx context.Context) (float64, error) {
+			return weigh(ctx, g.function, g.module, []byte(g.argument), g.batches, g.count)
+		}})
+	}
+	if err := interleave(ctx, row, b.o.Rounds, contenders...); err != nil {
+		return err
+	}
+	row.aim("", contenders[0].name, "bytes", contenders[0].median(), 0.3e6, true)
+	row.Notes = append(row.Notes, "all instances of a node together are bounded: by 256 MiB, and those at work")
+	return nil
+}
+
+// weigh is the mean memory of the instances but the first.
+func weigh(ctx context.Context, name string, module, argument []byte, batches [][]byte, count int) (bytes float64, err error) {
+	r, err := wasm.NewRuntime(wasm.Options{MaxInstances: count, PoolBytes: 1 << 40})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	f, err := r.Compile(ctx, name, module)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var before uint64
+	for i := range count {
+		a, err := f.NewAccumulator(ctx, udf.CodecJSON, argument)
+		if err != nil {
+			return 0, err
+		}
+		defer a.Close()
+		if err := addAll(ctx, a, batches); err != nil {
+			return 0, err
+		}
+		if i == 0 {
+			before = heap()
+		}
+	}
+	return float64(heap()-before) / float64(count-1), nil
+}
+
+func heap() uint64 {
+	debug.FreeOSMemory()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
+}
