@@ -447,7 +447,7 @@ func (r *Replica) envelope(s *replicaState, m *raftpb.Message, to ids.StoreID) *
 	if s.desc != nil {
 		e.ConfEpoch = s.desc.Epoch.Conf
 		switch m.GetType() {
-		case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
+		case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap, raftpb.MsgVote, raftpb.MsgPreVote:
 			e.Span = api.SpanToProto(s.desc.Span)
 		case raftpb.MsgHeartbeatResp:
 			e.Oldest = uint64(r.oldestHere())

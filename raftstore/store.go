@@ -551,8 +551,7 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			s.logger.Warn("raft message refused", "from", from, "range", env.RangeId, "err", err)
 			continue
 		}
-		creates := m.GetType() == raftpb.MsgHeartbeat || m.GetType() == raftpb.MsgApp
-		r, err := s.receiver(env, creates)
+		r, err := s.receiver(env, creates(env, m.GetType()))
 		if err != nil {
 			// A replica that was removed long ago writes to others that are gone as well: whoever has the range
 			// now must tell it, or its old span is in the way of what the store is to have there.
@@ -598,8 +597,24 @@ func decodeMessage(b []byte) (*raftpb.Message, error) {
 	return m, nil
 }
 
-// receiver finds the replica that an envelope is for. A leader's message may create it, empty, where its span is
-// free: it may then vote and receive a snapshot, and nothing else.
+// creates says whether a message may make the replica that it is for. A leader's may. A candidate's may where the range has the
+// configuration that it was born with by a split: then a voter may have no replica yet, because its parent lags, or got past
+// the split by a snapshot. Its vote may be needed, if the disk of one of the others is lost. It has never voted, nor held anything: it is
+// as a voter whose log is empty. A candidate can't be two changes of the configuration behind and win with its help: the second change needs
+// a majority of the first configuration, so that the candidate or this voter would have had it, with the news that the first was
+// committed (rule E3). What was here before has left a tombstone.
+func creates(env *locuspb.RaftEnvelope, t raftpb.MessageType) bool {
+	switch t {
+	case raftpb.MsgHeartbeat, raftpb.MsgApp:
+		return true
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		return env.ConfEpoch == bornConf
+	}
+	return false
+}
+
+// receiver finds the replica that an envelope is for. It may be made, empty, where its span is free: it may then vote and
+// receive a snapshot, and nothing else.
 func (s *Store) receiver(env *locuspb.RaftEnvelope, creates bool) (*Replica, error) {
 	id, self := ids.RangeID(env.RangeId), ids.ReplicaID(env.ToReplica)
 	gone := func() (*Replica, error) { return nil, &api.RangeNotFoundError{Range: id} }

@@ -182,12 +182,7 @@ func (c *Cluster) whole() bool {
 			return false
 		}
 		for _, rep := range d.Replicas {
-			n := c.node(rep.Store)
-			if !n.Up() {
-				return false
-			}
-			// A split's child is nowhere where its parent lags: such a replica does not vote.
-			if i, ok := n.Store.Range(d.ID); !ok || i.Replica != rep.ID {
+			if !c.node(rep.Store).Up() {
 				return false
 			}
 		}

@@ -73,7 +73,7 @@ func (r *run) harm(n *Node) {
 	case x < 76 && up:
 		c.Stats.SlowDisks++
 		n.slow = w.Now() + w.Between(time.Second, 15*time.Second)
-	case x < 80 && up && c.whole() && w.Now()-r.split > splitMemory:
+	case x < 80 && up && c.whole():
 		r.rot(n)
 	case x < 82:
 		r.jump(n)
@@ -143,11 +143,6 @@ func (r *run) fallen(n *Node, err error) {
 		r.start(fresh)
 	})
 }
-
-// splitMemory is for how long a split may be on its way. No disk is lost meanwhile, and none is split while one is about to be: a
-// child has no replica where its parent lags, and no vote from there, so that one of the others must not be lost until it is
-// there (docs/RATIONALE.md).
-const splitMemory = 10 * time.Second
 
 // rot damages a file on the disk of a store that is down, which must be found when it starts, or of one that runs,
 // which may take until then.

@@ -85,7 +85,7 @@ func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
 	case r.chaos && w.Chance(0.01):
 		op.Step = &locuspb.Operator_Transfer{Transfer: &locuspb.TransferLease{StoreId: uint64(voters[w.Rand.IntN(len(voters))].Store)}}
 		r.c.Stats.Transfers++
-	case r.chaos && lost == 0 && d.ID != ids.SystemRange && len(r.c.Descriptors()) < maxRanges && !r.c.rotten() && w.Chance(0.004):
+	case r.chaos && lost == 0 && d.ID != ids.SystemRange && len(r.c.Descriptors()) < maxRanges && w.Chance(0.004):
 		// Seldom, so that there are ranges to split for as long as clients write to them.
 		points := r.clients[0].allKeys()
 		key := points[w.Rand.IntN(len(points))]
@@ -94,7 +94,6 @@ func (r *run) operator(n *Node, d *topology.Descriptor) *locuspb.Operator {
 		}
 		op.Step = &locuspb.Operator_Split{Split: &locuspb.SplitAt{Key: key, NewRangeId: r.c.nextRange}}
 		r.c.nextRange++
-		r.split = w.Now()
 		for _, cl := range r.clients { // commands meet the split in the queue, in flight and behind it
 			cl.rush()
 		}

@@ -121,8 +121,7 @@ type run struct {
 	counter []byte
 	voters  int // that each range is to have
 	chaos   bool
-	jumped  *Node         // whose clock is an hour off
-	split   time.Duration // when the last split was asked for
+	jumped  *Node // whose clock is an hour off
 }
 
 var layout = keys.Layout{ID: 1}
