@@ -255,7 +255,7 @@ func TestBadRaftMessages(t *testing.T) {
 		"unknown range, taken span": edit(msg(raftpb.MsgApp, nil), func(e *locuspb.RaftEnvelope) {
 			e.RangeId, e.Span = 4711, api.SpanToProto(keys.Span{Start: key("q")})
 		}),
-		"unknown range, a vote": edit(msg(raftpb.MsgVote, nil), func(e *locuspb.RaftEnvelope) {
+		"unknown range, an answer to a vote": edit(msg(raftpb.MsgVoteResp, nil), func(e *locuspb.RaftEnvelope) {
 			e.RangeId, e.Span = 4711, api.SpanToProto(keys.KeyspaceSpan(77))
 		}),
 		"gone, of an old epoch":   {RangeId: uint64(testRange), Gone: true, ToReplica: uint64(self), ToStore: uint64(follower.id), ConfEpoch: 1},

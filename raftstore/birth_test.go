@@ -12,12 +12,16 @@ import (
 )
 
 // A split's child whose third voter never applied the split: it was cut off, and its parent's replica got past the split by a
-// snapshot. Then the disk of one of the two others is lost, before anything of the child has reached it.
+// snapshot. Then the disk of one of the two others is lost, before anything of the child has reached it (seeds 400222 and, with a
+// learner, 603916 of the simulation).
 func TestAVoterThatHasNeverHadTheChildVotes(t *testing.T) {
 	const child = ids.RangeID(100)
-	for _, lost := range []ids.StoreID{1, 2} {
-		t.Run(fmt.Sprintf("store %s is lost", lost), func(t *testing.T) {
-			c := newTestCluster(t, 3, func(o *Options) { o.RetainedEntries = 1; o.MaxLagBytes = 1 })
+	for i := range 4 {
+		lost, learner := ids.StoreID(1+i%2), i >= 2
+		t.Run(fmt.Sprintf("store %s is lost, a learner %v", lost, learner), func(t *testing.T) {
+			c := newTestCluster(t, 4, func(o *Options) { o.RetainedEntries = 1; o.MaxLagBytes = 1 })
+			c.removeOn(testRange, 4)
+			c.tick(20)
 			c.elect(testRange, 1)
 			c.ok(testRange, put("a", "1"))
 			c.ok(testRange, put("m", "1"))
@@ -34,6 +38,9 @@ func TestAVoterThatHasNeverHadTheChildVotes(t *testing.T) {
 			}
 			c.heal()
 			c.lose = func(l letter) bool { return l.to == 3 && l.env.RangeId == uint64(child) }
+			if learner { // the configuration is not the one of the birth any more
+				c.addLearner(child, 4)
+			}
 			c.tick(40)
 			if i, ok := c.node(3).Range(testRange); !ok || i.Descriptor.Epoch.Bounds < 2 || c.node(3).replica(child) != nil {
 				t.Fatal("store 3 is not where the child's parent has got past the split without it: the test is void")
@@ -64,23 +71,22 @@ func (c *testCluster) equalOn(id ids.RangeID, a, b ids.StoreID) {
 	}
 }
 
-// A candidate makes no replica where it could stand in the way: under a tombstone, over another range's span, or once the range's
-// configuration is another than it was born with, for then all of its voters have had it.
+// A candidate makes no replica where it would stand in the way: under a tombstone, or over another range's span.
 func TestCandidatesMakeNoOtherReplicas(t *testing.T) {
 	c := newTestCluster(t, 3)
 	c.split(testRange, "m", 100)
 	c.tick(3)
 	span := c.info(100, 1).Descriptor.Span
-	request := func(id ids.RangeID, conf uint64, kind raftpb.MessageType) *locuspb.RaftEnvelope {
+	request := func(id ids.RangeID, kind raftpb.MessageType) *locuspb.RaftEnvelope {
 		return &locuspb.RaftEnvelope{
-			RangeId: uint64(id), FromReplica: 1, ToReplica: 3, FromStore: 1, ToStore: 3, Span: api.SpanToProto(span), ConfEpoch: conf,
+			RangeId: uint64(id), FromReplica: 1, ToReplica: 3, FromStore: 1, ToStore: 3, Span: api.SpanToProto(span), ConfEpoch: 1,
 			Message: mustMarshal(&raftpb.Message{
 				Type: kind.Enum(), From: new(uint64(1)), To: new(uint64(3)), Term: new(uint64(9)), LogTerm: new(uint64(9)), Index: new(uint64(99)),
 			}),
 		}
 	}
 	for _, kind := range []raftpb.MessageType{raftpb.MsgVote, raftpb.MsgPreVote} {
-		c.node(3).HandleRaft(1, []*locuspb.RaftEnvelope{request(200, bornConf, kind)})
+		c.node(3).HandleRaft(1, []*locuspb.RaftEnvelope{request(200, kind)})
 		if c.node(3).replica(200) != nil {
 			t.Errorf("%s made a replica over another range's span", kind)
 		}
@@ -91,9 +97,9 @@ func TestCandidatesMakeNoOtherReplicas(t *testing.T) {
 		t.Fatal("no tombstone: the test is void")
 	}
 	for _, kind := range []raftpb.MessageType{raftpb.MsgVote, raftpb.MsgPreVote} {
-		c.node(3).HandleRaft(1, []*locuspb.RaftEnvelope{request(100, bornConf, kind), request(300, bornConf+1, kind)})
-		if c.node(3).replica(100) != nil || c.node(3).replica(300) != nil {
-			t.Errorf("%s made a replica that was removed, or of a configuration in which each voter has had one", kind)
+		c.node(3).HandleRaft(1, []*locuspb.RaftEnvelope{request(100, kind)})
+		if c.node(3).replica(100) != nil {
+			t.Errorf("%s made a replica that was removed", kind)
 		}
 		c.settle()
 	}

@@ -35,7 +35,7 @@ func Bootstrap(e engine.Engine, l raftlog.Log, id Ident, now hlc.Timestamp) erro
 	cut := &locuspb.Checkpoint{Clock: uint64(now)}
 	var b raftlog.Batch
 	for i, d := range descs {
-		d.Epoch = topology.Epoch{Conf: bornConf, Bounds: 1}
+		d.Epoch = topology.Epoch{Conf: 1, Bounds: 1}
 		d.Replicas = []topology.Replica{{Store: id.StoreID, ID: 1, Role: topology.Voter}}
 		d.NextReplica = 2
 		seq := ids.Seq(i + 1)

@@ -47,7 +47,7 @@ func splitDescriptors(key []byte, child ids.RangeID) func(*topology.Descriptor) 
 		left.Epoch.Bounds++
 		right.ID = child
 		right.Span.Start = key
-		right.Epoch = topology.Epoch{Conf: bornConf, Bounds: left.Epoch.Bounds}
+		right.Epoch = topology.Epoch{Conf: 1, Bounds: left.Epoch.Bounds}
 		for i := range right.Replicas {
 			right.Replicas[i].ID = ids.ReplicaID(i + 1)
 		}
@@ -90,9 +90,6 @@ func (a *applier) planChild(o *outcome) ([]engine.Op, error) {
 		engine.Op{Key: localKey(c.desc.ID, suffixLineage), Value: c.history.encode()},
 	), nil
 }
-
-// bornConf is the epoch of the configuration that a range is born with.
-const bornConf = 1
 
 // openChild registers a split's child and starts its Raft group once the log holds it. REQUIRES: the parent still
 // claims the child's span. From this step on it is the child's, so that at no moment it is nobody's: a message

@@ -551,7 +551,7 @@ func (s *Store) HandleRaft(from ids.StoreID, envs []*locuspb.RaftEnvelope) {
 			s.logger.Warn("raft message refused", "from", from, "range", env.RangeId, "err", err)
 			continue
 		}
-		r, err := s.receiver(env, creates(env, m.GetType()))
+		r, err := s.receiver(env, creates(m.GetType()))
 		if err != nil {
 			// A replica that was removed long ago writes to others that are gone as well: whoever has the range
 			// now must tell it, or its old span is in the way of what the store is to have there.
@@ -597,18 +597,16 @@ func decodeMessage(b []byte) (*raftpb.Message, error) {
 	return m, nil
 }
 
-// creates says whether a message may make the replica that it is for. A leader's may. A candidate's may where the range has the
-// configuration that it was born with by a split: then a voter may have no replica yet, because its parent lags, or got past
-// the split by a snapshot. Its vote may be needed, if the disk of one of the others is lost. It has never voted, nor held anything: it is
-// as a voter whose log is empty. A candidate can't be two changes of the configuration behind and win with its help: the second change needs
-// a majority of the first configuration, so that the candidate or this voter would have had it, with the news that the first was
-// committed (rule E3). What was here before has left a tombstone.
-func creates(env *locuspb.RaftEnvelope, t raftpb.MessageType) bool {
+// creates says whether a message may make the replica that it is for. A leader's may, and a candidate's: a split's child has no
+// replica where its parent lags, or got past the split by a snapshot, and the vote of such a voter may be needed, if the disk of one of
+// the others is lost. It has never voted, nor held anything: it is as a voter whose log is empty. A candidate can't be two changes of the
+// configuration behind and win with its help: the second change needs a majority of the first configuration, so that the
+// candidate or this voter would have had it, with the news that the first was committed (rule E3). All other voters have been
+// learners here, and what was here before has left a tombstone.
+func creates(t raftpb.MessageType) bool {
 	switch t {
-	case raftpb.MsgHeartbeat, raftpb.MsgApp:
+	case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgVote, raftpb.MsgPreVote:
 		return true
-	case raftpb.MsgVote, raftpb.MsgPreVote:
-		return env.ConfEpoch == bornConf
 	}
 	return false
 }
