@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/vbauerster/mpb/v8/cwriter"
@@ -125,3 +126,24 @@ func (l *liveLine) second(second loadgen.Second) { l.show(second.String()) }
 
 // done removes the line.
 func (l *liveLine) done() { l.once.Do(func() { l.show("") }) }
+
+// telling runs f cleanly, and has it say where it is on the error stream, with the time since it began. Who has closed that stream does
+// not want to wait for the rest.
+func (s *shell) telling(ctx context.Context, f func(ctx context.Context, tell func(text string)) error) error {
+	return cleanly(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		begun := time.Now()
+		var unheard error
+		err := f(ctx, func(text string) {
+			if _, err := fmt.Fprintf(s.err, "%6s  %s\n", time.Since(begun).Round(time.Second), text); err != nil && unheard == nil {
+				unheard = err
+				cancel()
+			}
+		})
+		if err == nil {
+			return nil // it was done all the same
+		}
+		return errors.Join(unheard, err)
+	})
+}

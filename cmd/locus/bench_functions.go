@@ -71,21 +71,11 @@ func (s *shell) measureFunctions(ctx context.Context, o functions.Options) (err 
 			return err
 		}
 	}
-	var failed error
-	return cleanly(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		begun := time.Now()
-		o.Tell = func(text string) {
-			// Who closed the stream does not want to wait for the rest.
-			if _, err := fmt.Fprintf(s.err, "%6s  %s\n", time.Since(begun).Round(time.Second), text); err != nil && failed == nil {
-				failed = err
-				cancel()
-			}
-		}
+	return s.telling(ctx, func(ctx context.Context, tell func(string)) error {
+		o.Tell = tell
 		r, err := functions.Run(ctx, o)
 		if r == nil {
-			return errors.Join(failed, err)
+			return err
 		}
 		if s.json() {
 			return errors.Join(output.JSON(s.out, r), oneLine(err))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,21 +49,11 @@ func (s *shell) measureIdle(ctx context.Context, o idle.Options) (err error) {
 			return err
 		}
 	}
-	var failed error
-	return cleanly(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		begun := time.Now()
-		o.Tell = func(text string) {
-			// Who closed the stream does not want to wait for the rest.
-			if _, err := fmt.Fprintf(s.err, "%6s  %s\n", time.Since(begun).Round(time.Second), text); err != nil && failed == nil {
-				failed = err
-				cancel()
-			}
-		}
+	return s.telling(ctx, func(ctx context.Context, tell func(string)) error {
+		o.Tell = tell
 		r, err := idle.Run(ctx, o)
 		if err != nil {
-			return errors.Join(failed, err)
+			return err
 		}
 		if s.json() {
 			return output.JSON(s.out, r)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,23 +76,13 @@ func (s *shell) comparePeers(ctx context.Context, o sidebyside.Options) (err err
 			return err
 		}
 	}
-	var failed error
-	return cleanly(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		begun := time.Now()
-		o.Tell = func(text string) {
-			// Who closed the stream does not want to wait for the rest.
-			if _, err := fmt.Fprintf(s.err, "%6s  %s\n", time.Since(begun).Round(time.Second), text); err != nil && failed == nil {
-				failed = err
-				cancel()
-			}
-		}
+	return s.telling(ctx, func(ctx context.Context, tell func(string)) error {
+		o.Tell = tell
 		o.Tell(fmt.Sprintf("%d turns of %s and %s of warm-up: about %s, and the loading", o.Turns(), o.Duration, o.Warmup,
 			(time.Duration(o.Turns()) * (o.Duration + o.Warmup + turnTime)).Round(time.Second)))
 		c, err := sidebyside.Run(ctx, o)
 		if err != nil {
-			return errors.Join(failed, err)
+			return err
 		}
 		if s.json() {
 			return output.JSON(s.out, c)
