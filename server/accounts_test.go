@@ -18,6 +18,7 @@ import (
 
 // TestFunctionStats: three nodes know together what was called how often and what it read and wrote, by version and by range.
 func TestFunctionStats(t *testing.T) {
+	t.Parallel()
 	c, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -309,6 +309,7 @@ func (c *testClient) run(n *Node, l keys.Layout, function string, arg any) (resu
 func one(n *Node) func() []*Node { return func() []*Node { return []*Node{n} } }
 
 func TestOneNode(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	n := startNode(t, testOptions(t, dir))
 	c := newTestClient(t, one(n))

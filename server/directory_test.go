@@ -53,6 +53,7 @@ func TestUnusableDirectories(t *testing.T) {
 }
 
 func TestDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	n := startNode(t, testOptions(t, dir))
 	var busy *DirectoryInUseError
@@ -83,6 +84,7 @@ func TestPortInUseTouchesNoData(t *testing.T) {
 }
 
 func TestOtherCluster(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	mine := filepath.Join(base, "mine")
 	require.NoError(t, tryStart(t, testOptions(t, mine)))
@@ -97,6 +99,7 @@ func TestOtherCluster(t *testing.T) {
 }
 
 func TestJoinNeverBegins(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	nobody := l.Addr().String()

@@ -151,6 +151,7 @@ func TestDiskFull(t *testing.T) {
 // TestDiskFullCluster: three nodes, one of whose disks becomes nearly full and has room again. No leaseholder takes puts
 // meanwhile, and all take reads, deletes and splits.
 func TestDiskFullCluster(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}

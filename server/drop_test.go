@@ -28,6 +28,7 @@ func openClient(t *testing.T, nodes []*Node) *client.DB {
 // Once a drop has returned, nobody reads or writes the keyspace any more, not even who knows its id; and once
 // the name is there again, it is the new keyspace for all.
 func TestDropIsSeenByAll(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}

@@ -34,6 +34,7 @@ var draw = udf.ReadWrite("draw", func(_ context.Context, tx udf.Tx, fill int) (s
 
 // TestDryRun: a dry run is the real call in all but its effects, whichever way it runs and however often.
 func TestDryRun(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	db := streamNode(t, draw)
@@ -94,6 +95,7 @@ func contents(t *testing.T, ks *client.Keyspace) map[string]string {
 
 // TestRetriedDryRun: a dry run that is sent again leaves nothing under its number, under which the real call comes later.
 func TestRetriedDryRun(t *testing.T) {
+	t.Parallel()
 	n := startNode(t, testOptions(t, t.TempDir()))
 	c := newTestClient(t, one(n))
 	p := c.sess.begin()
@@ -119,6 +121,7 @@ func TestRetriedDryRun(t *testing.T) {
 
 // TestCodecs: all codecs cross, for calls that touch nothing, read, and write.
 func TestCodecs(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	type point struct{ X, Y int }

@@ -94,6 +94,7 @@ func gatedFunctions(t *testing.T, g *gate) *udf.Registry {
 // node is crashed and started again (so the gateway is, too), ranges are split, leases move and everything is overwritten.
 // Each key is in the results once, in its place, as it was at the run's timestamp. bench/kill does it with processes and WebAssembly.
 func TestRunsThroughFaults(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes, each of which crashes")
 	}

@@ -18,6 +18,7 @@ import (
 // by gets and by functions, also under the next driver; one that is not held is refused once the window has passed it, with the
 // oldest timestamp that works, which is the held one.
 func TestHeldSnapshot(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes and a retention window")
 	}

@@ -75,6 +75,7 @@ func vcallAt(ctx context.Context, t *testing.T, n *Node, version uint32) (string
 }
 
 func TestLifeCycle(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	n := startNode(t, testOptions(t, filepath.Join(t.TempDir(), "n")))
@@ -192,6 +193,7 @@ func TestLifeCycle(t *testing.T) {
 // TestActivateReachesEveryNode: a call that begins after a version was activated runs it, whichever node it is sent to: without
 // waiting for anything, and while all nodes are being asked for the old one.
 func TestActivateReachesEveryNode(t *testing.T) {
+	t.Parallel()
 	c, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -221,6 +223,7 @@ func TestActivateReachesEveryNode(t *testing.T) {
 // TestVersionsFlipUnderCalls: while versions are activated, rolled back, registered and removed, every call, run and stream is of
 // one version wholly, and says which.
 func TestVersionsFlipUnderCalls(t *testing.T) {
+	t.Parallel()
 	_, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -290,6 +293,7 @@ func TestVersionsFlipUnderCalls(t *testing.T) {
 
 // TestRemovedUnderRuns: a run over many ranges whose version is removed meanwhile ends wholly, or with an error that says so.
 func TestRemovedUnderRuns(t *testing.T) {
+	t.Parallel()
 	c, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -335,6 +339,7 @@ func TestRemovedUnderRuns(t *testing.T) {
 // TestNodeThatMissedIt: a node that was down when a version was registered and activated runs it in its first call, and so does one
 // that joins later; neither has the module from anywhere but the cluster.
 func TestNodeThatMissedIt(t *testing.T) {
+	t.Parallel()
 	c, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -369,6 +374,7 @@ func TestNodeThatMissedIt(t *testing.T) {
 // TestActivationOutlivesTheDriver: the driver's node dies after a version was activated. The others go on with it, the next driver
 // knows it, and the next change reaches all who are left.
 func TestActivationOutlivesTheDriver(t *testing.T) {
+	t.Parallel()
 	c, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -408,6 +414,7 @@ func TestActivationOutlivesTheDriver(t *testing.T) {
 // TestCutOffNodeAsksFirst: a node that has not heard from the driver for long serves no call without a version, and goes on with
 // those that name one.
 func TestCutOffNodeAsksFirst(t *testing.T) {
+	t.Parallel()
 	c, db := threeNodes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -434,6 +441,7 @@ func TestCutOffNodeAsksFirst(t *testing.T) {
 
 // TestCompiledOnce: however many ask, a module is compiled once, and never again while what was made of it is on disk.
 func TestCompiledOnce(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	n := startNode(t, testOptions(t, filepath.Join(t.TempDir(), "n")))
@@ -480,6 +488,7 @@ func (c *countingCompiler) Compile(ctx context.Context, name string, module []by
 
 // TestEvictedUnderCalls: more functions in use than are kept compiled cost time and fail nobody.
 func TestEvictedUnderCalls(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	n := startNode(t, testOptions(t, filepath.Join(t.TempDir(), "n")))

@@ -163,6 +163,7 @@ func BenchmarkLoadNote(b *testing.B) {
 // TestRangesSplitByLoad: of three nodes one gets all requests, of one range, which is split until they're spread or
 // few; the load is on both sides of each split, and everything is there.
 func TestRangesSplitByLoad(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}

@@ -13,6 +13,7 @@ import (
 // TestPermissionsReachClients: a denial of a call, of a run and of a stream is the same error at the client, with the
 // keys as the client knows them, and nothing is retried. Invariant: I13.
 func TestPermissionsReachClients(t *testing.T) {
+	t.Parallel()
 	db := streamNode(t,
 		udf.ReadWrite("move", func(_ context.Context, tx udf.Tx, to string) (bool, error) {
 			v, found, err := tx.Get(tx.Call().Key)

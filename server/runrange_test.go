@@ -37,6 +37,7 @@ var keysOf = udf.Range("keys", udf.Aggregate[any, []string, []string]{
 // TestParts: a range function is run part by part; the parts are disjoint, in order and all of it, in hash-partitioned keyspaces
 // too, and the last part of a span that ends right behind a key says that there is no more.
 func TestParts(t *testing.T) {
+	t.Parallel()
 	r, err := udf.NewRegistry(keysOf, copyAll)
 	require.NoError(t, err)
 	o := testOptions(t, t.TempDir())
@@ -106,6 +107,7 @@ func TestParts(t *testing.T) {
 
 // TestWaitingForASlot: a request's time is that of its work; while others work it waits as long as its caller does.
 func TestWaitingForASlot(t *testing.T) {
+	t.Parallel()
 	r, err := udf.NewRegistry(keysOf)
 	require.NoError(t, err)
 	o := testOptions(t, t.TempDir())
@@ -162,6 +164,7 @@ func TestUnboundedWork(t *testing.T) {
 // long that took is logged: what has to end is a function that looks at its context, and one that does not and takes a while for
 // a batch.
 func TestCancelReachesEveryRange(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}
@@ -262,6 +265,7 @@ func TestCancelReachesEveryRange(t *testing.T) {
 
 // TestRunSecrets: the keys that sign continuations are made once for all nodes; clients and functions can't read them.
 func TestRunSecrets(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 2)
 	nodes := c.nodes()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -189,6 +189,7 @@ func (r slowRows) MeasureRange(_ ids.RangeID, _ uint64, done func(raftstore.Meas
 // TestRangesSplitBySize: three nodes with tiny ranges are loaded; all ranges become small enough, at boundaries of
 // groups, and everything is there.
 func TestRangesSplitBySize(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}

@@ -54,6 +54,7 @@ var copyAll = udf.Map("copy", func(_ context.Context, _ any, b udf.Batch, emit f
 // TestStreamThroughSplits: while a stream runs, ranges are split and everything is overwritten; it yields each
 // record once, as it was when the stream began.
 func TestStreamThroughSplits(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		options client.KeyspaceOptions
 		run     []client.RunOption
@@ -110,6 +111,7 @@ func TestStreamThroughSplits(t *testing.T) {
 // TestStreamThroughACrash: a node dies in the middle of a stream, whether it leads ranges, is the gateway, or
 // both; the stream goes on.
 func TestStreamThroughACrash(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}
@@ -137,6 +139,7 @@ func TestStreamThroughACrash(t *testing.T) {
 // TestLeavingAStreamEndsIt: the function's context ends on every range when the loop is left, and when the
 // caller's context ends.
 func TestLeavingAStreamEndsIt(t *testing.T) {
+	t.Parallel()
 	var running atomic.Int64
 	hang := udf.Map("hang", func(ctx context.Context, _ any, b udf.Batch, emit func(string) error) error {
 		for key := range b.All() {
@@ -173,6 +176,7 @@ func TestLeavingAStreamEndsIt(t *testing.T) {
 
 // TestSlowReader: while nobody reads, the nodes make no more outputs than fit between them and the client.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	var made atomic.Int64
 	big := udf.Map("big", func(_ context.Context, _ []byte, _ udf.Batch, emit func([]byte) error) error {
 		made.Add(1)

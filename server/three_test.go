@@ -109,6 +109,7 @@ func crash(t testing.TB, n *Node) {
 }
 
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}
@@ -185,6 +186,7 @@ func TestThreeNodes(t *testing.T) {
 // All nodes die at once and come back at other addresses: who was told to join finds the one it was told of,
 // before there is a driver to ask.
 func TestWholeClusterMoves(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes, twice")
 	}
@@ -216,6 +218,7 @@ func TestWholeClusterMoves(t *testing.T) {
 }
 
 func TestRegisterFunction(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 2)
 	client := newTestClient(t, c.nodes)
 	eventually(t, "two nodes", func() bool { return c.status(client).LiveNodes == 2 })

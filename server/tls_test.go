@@ -74,6 +74,7 @@ func (a authority) issue(t *testing.T, dir, name string) TLSFiles {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := newAuthority(t, dir, "ca")
 	secure := func(name string, join ...string) Options {

@@ -14,6 +14,7 @@ import (
 // Rule C6, end to end: the leaseholder came by a snapshot that is younger than a timestamp; gets, scans and functions at the
 // timestamp are served by the replica that was there. Where that one can't either, the error names the oldest that it can.
 func TestYoungLeaseholder(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("three nodes")
 	}

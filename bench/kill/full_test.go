@@ -147,6 +147,7 @@ func (s *small) requireAll() {
 // TestDiskNearlyFull fills the disk of one node of three, really: puts are refused, by name, long before anything fails;
 // reads, scans and deletes go on, and so do puts when there is room again.
 func TestDiskNearlyFull(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t, 3, "--min-free-bytes", fmt.Sprint(minFree))
 	s.leave(minFree + roomLeft)
 	store := s.node.Block().Store
@@ -240,6 +241,7 @@ func (s *small) requireServes() {
 // TestDiskFull: a node that was told to use the last byte hits ENOSPC. It ends, with its reason; nothing is lost, not on
 // the node alone either.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
 			s := newSmall(t, nodes, "--min-free-bytes", "1")
@@ -267,6 +269,7 @@ func TestDiskFull(t *testing.T) {
 // TestSyncFails: a disk whose syncs fail stops its node at the first. When it starts again it sees what was written, and must not
 // take it for durable: no later sync will make it so.
 func TestSyncFails(t *testing.T) {
+	t.Parallel()
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
 			s := newSmall(t, nodes)

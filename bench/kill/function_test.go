@@ -33,6 +33,7 @@ var functionMutants = flag.Bool("kill.mutants", false, "TestFunctionMutants: nod
 // move, and everything is overwritten. Each run is compared with the truth, which the test knows: what it loaded. A run visits
 // each key once, in its place, as it was at the run's timestamp, and counts as many records.
 func TestFunctions(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	s := newStory(t, c)
 	require.NoError(t, s.play(t.Context()))

@@ -16,6 +16,7 @@ import (
 // TestGrow stops and starts nodes in order under load, adds an empty node, which gets replicas, and kills
 // it. The full version also leaves a node dead until it is replaced, and lets it come back.
 func TestGrow(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()

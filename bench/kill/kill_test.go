@@ -38,6 +38,7 @@ func sizes() size {
 // unique keys, read, call a counter and work on registers. Then everything that clients were told has to be
 // true.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	rng := newRand(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)

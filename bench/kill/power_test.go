@@ -25,6 +25,7 @@ var (
 // TestPowerLoss kills all nodes at once while clients work, and takes away what they had not synced: every other time all
 // of it, else any part. The nodes have to open what is left, and everything that clients were told has to be true.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes; not with -short")
 	}

@@ -118,6 +118,7 @@ func startArgs(dir string, more ...string) []string {
 }
 
 func TestStartOnUnusableDirectory(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts processes; not with -short")
 	}
@@ -144,6 +145,7 @@ func TestStartOnUnusableDirectory(t *testing.T) {
 }
 
 func TestStartOnPortInUse(t *testing.T) {
+	t.Parallel()
 	c, n := stoppedNode(t)
 	taken, err := net.Listen("tcp", anyPort)
 	require.NoError(t, err)
@@ -162,6 +164,7 @@ func TestStartOnPortInUse(t *testing.T) {
 }
 
 func TestStartOnDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	c, n := stoppedNode(t)
 	requireKey(t, c, n)
 	startRefused(t, startArgs(n.Dir())...).requireOneLine(t, n.Dir(), "in use")
@@ -171,6 +174,7 @@ func TestStartOnDirectoryInUse(t *testing.T) {
 
 // TestStartOnAnotherClustersData: a directory of one cluster is no node of another, whatever --join says.
 func TestStartOnAnotherClustersData(t *testing.T) {
+	t.Parallel()
 	a, mine := stoppedNode(t)
 	b, _ := stoppedNode(t)
 	other := b.Nodes()[0]
@@ -197,6 +201,7 @@ func logOf(files map[string]string) map[string]string {
 // TestStartOnNewerFormat: what a newer release wrote is refused, and works again once it is as it was.
 // docs/format.md tells where each version stands.
 func TestStartOnNewerFormat(t *testing.T) {
+	t.Parallel()
 	c, n := stoppedNode(t)
 	for _, tc := range []struct {
 		name string

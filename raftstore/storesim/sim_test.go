@@ -32,7 +32,7 @@ func TestSimulation(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(1500))
 	ctx := context.Background()
 	if *seeds == 0 {
-		limit := 20 * time.Second
+		limit := 10 * time.Second
 		if testing.Short() {
 			limit = 5 * time.Second
 		}
