@@ -22,7 +22,8 @@ type Query struct {
 	Layout     string   `json:"layout,omitempty"`
 }
 
-// QueryResult is their answer. A row has a cell per column: a JSON scalar, or {"base64": ...} for a text that is not UTF-8.
+// QueryResult is their answer. A row has a cell per column: a JSON scalar, {"base64": ...} for a text that is not UTF-8, or
+// a QueryTopValues.
 type QueryResult struct {
 	Columns []QueryColumn       `json:"columns"`
 	Rows    [][]json.RawMessage `json:"rows"`
@@ -38,6 +39,19 @@ type QueryColumn struct {
 	Group         bool    `json:"group,omitempty"`
 	RelativeError float64 `json:"relative_error,omitempty"`
 	StandardError float64 `json:"standard_error,omitempty"`
+	CountError    float64 `json:"count_error,omitempty"`
+}
+
+// QueryTopValues is what topk(x, k) comes to: values, the most frequent first, whose counts are too small by at most Error.
+type QueryTopValues struct {
+	Values []QueryFrequency `json:"values"`
+	Error  uint64           `json:"error"`
+}
+
+// QueryFrequency is a value, which is as in rows, and how often it was there.
+type QueryFrequency struct {
+	Value json.RawMessage `json:"value"`
+	Count uint64          `json:"count"`
 }
 
 // QuerySkipped says for how many records an expression met a value of another type than it takes.

@@ -72,6 +72,23 @@ func ExampleDB_Query_top() {
 	// 3 groups
 }
 
+// The most frequent values, and by how much their counts may be too small: of few values, not at all.
+func ExampleDB_Query_topK() {
+	db, ks := bookings("query-topk")
+	r := must(db.Query(ctx, ks.All(), client.Query{Aggregates: []string{"topk(to, 2)", "topk(key[1], 1)"}}))
+	for i, c := range r.Columns {
+		top := r.Rows[0][i].(client.TopValues)
+		fmt.Println(c.Name, top.Values, top.Error, c.CountError)
+	}
+	_, err := db.Query(ctx, ks.All(), client.Query{Aggregates: []string{"topk(to, 1000)"}})
+	var limit *client.LimitError
+	fmt.Println(errors.As(err, &limit), err)
+	// Output:
+	// topk(to, 2) [{DEN 2} {JFK 2}] 0 0.001
+	// topk(key[1], 1) [{2001-01-01 3}] 0 0.001
+	// true locus: k of aggregate "topk(to, 1000)" is 1000, more than the limit of 100
+}
+
 // A projection is a stream of rows, here in the order of the keys.
 func ExampleDB_Select() {
 	db, ks := bookings("select")

@@ -21,7 +21,7 @@ type Query struct {
 	// GroupBy are the expressions whose values make groups. None: all records are one.
 	GroupBy []string
 	// Aggregates are what is computed of each group: count(), count(x), sum(x), mean(x), variance(x), stddev(x), min(x),
-	// max(x), p0(x) to p100(x), median(x) and distinct(x) of an expression x. None: count().
+	// max(x), p0(x) to p100(x), median(x), distinct(x) and topk(x, k) of an expression x. None: count().
 	Aggregates []string
 	// By names the column that rows are ordered by, the greatest first ("mean(delay)"), or the least ("mean(delay) asc").
 	// Empty: with Top the first aggregate, else the groups.
@@ -45,7 +45,7 @@ func (q Query) wire() api.Query { return api.Query(q) }
 type QueryResult struct {
 	Columns []Column // of the groups, and then of the aggregates
 	// Rows have a value per column: nil, bool, int64, *big.Int beyond that, float64, string, []byte for a text that is not
-	// UTF-8.
+	// UTF-8, or TopValues.
 	Rows      [][]any
 	Records   uint64 // read
 	Matched   uint64 // that fit Where
@@ -54,7 +54,7 @@ type QueryResult struct {
 	Timestamp Timestamp // that was read at
 }
 
-// Column is a column of a QueryResult. It is exact if both errors are 0.
+// Column is a column of a QueryResult. It is exact if all errors are 0.
 type Column struct {
 	Name  string
 	Group bool
@@ -62,6 +62,23 @@ type Column struct {
 	RelativeError float64
 	// StandardError is that of an estimate, by what is estimated: two thirds of all are as near as that, 95% within twice.
 	StandardError float64
+	// CountError is a bound: no count of topk is too small by more than this, by the number of values in its group.
+	CountError float64
+}
+
+// TopValues is what topk(x, k) comes to: the k most frequent values, as far as is known.
+type TopValues struct {
+	// Values begin with the most frequent. A value that is not among them was there at most Error times more than the
+	// last of them, if there are k; else at most Error times.
+	Values []Frequency
+	// Error is by how much counts are too small, at most: 0 if they are exact.
+	Error uint64
+}
+
+// Frequency is a value, as in QueryResult.Rows, and how often it was there: at least Count times.
+type Frequency struct {
+	Value any
+	Count uint64
 }
 
 // Skipped says of how many records an expression met a value of another type than it takes, and took it for missing.
@@ -92,6 +109,9 @@ func (db *DB) Query(ctx context.Context, span Span, q Query, opts ...RunOption) 
 	}
 	for _, raw := range r.Value.Rows {
 		row, err := rowOf(raw)
+		if err == nil {
+			err = readTopValues(row)
+		}
 		if err == nil && len(row) != len(out.Columns) {
 			err = &ResultError{Cause: fmt.Errorf("a row has %d cells for %d columns", len(row), len(out.Columns))}
 		}
@@ -124,6 +144,30 @@ func (db *DB) Select(ctx context.Context, span Span, q Query, opts ...RunOption)
 			}
 		}
 	}
+}
+
+// readTopValues reads the cells of an answer that are no scalars.
+func readTopValues(row []any) error {
+	for i, v := range row {
+		raw, ok := v.(json.RawMessage)
+		if !ok {
+			continue
+		}
+		var wire api.QueryTopValues
+		if err := json.Unmarshal(raw, &wire); err != nil {
+			return &ResultError{Cause: err}
+		}
+		top := TopValues{Values: make([]Frequency, len(wire.Values)), Error: wire.Error}
+		for j, f := range wire.Values {
+			value, err := cellOf(f.Value)
+			if err != nil {
+				return &ResultError{Cause: err}
+			}
+			top.Values[j] = Frequency{Value: value, Count: f.Count}
+		}
+		row[i] = top
+	}
+	return nil
 }
 
 func (db *DB) owns(span Span) error {

@@ -43,8 +43,8 @@ the key that --key names, or key[0], key[1] and so on; key and value; numbers, '
 and the functions abs, ceil, float, floor, int, len, lower, round and upper. What is missing is null: aggregates skip it, and a
 comparison with it fits no record. What is of the wrong type counts as missing, and how many those were is told.
 
-Aggregates are count() and count, sum, mean, variance, stddev, min, max, median, p0 to p100 and distinct of an expression. Columns
-that are approximate say by how much. "AS" names a column: --agg 'mean(delay) as late'.
+Aggregates are count() and count, sum, mean, variance, stddev, min, max, median, p0 to p100 and distinct of an expression, and
+topk(x, 10): the 10 most frequent values of x. Columns that are approximate say by how much. "AS" names a column: --agg 'mean(delay) as late'.
 
 A --layout names the fields of binary values, NAME:TYPE@OFFSET: i8 to i64, u8 to u64, f32, f64 (little endian; i16be and so
 on are big endian), bool, and s3 for a text of 3 bytes.
@@ -53,6 +53,7 @@ With --select the records that fit are printed as they come, one a line, instead
 		Example: "  locus query -k flights --key origin/date/seq --group origin --agg 'count(), mean(delay), p95(delay)' --top 10\n" +
 			"  locus query -k flights --where 'delay > 15 and destination in [\"JFK\", \"LAX\"]' --group destination --top 10 --by 'count()'\n" +
 			"  locus query -k flights --prefix LAS/ --agg 'count(), distinct(destination), max(delay)'\n" +
+			"  locus query -k flights --where 'delay > 60' --agg 'topk(destination, 10)'\n" +
 			"  locus query -k flights --where 'delay > 600' --select 'key, delay, destination' --limit 20\n" +
 			"  locus query -k readings --layout 'delay:i16@0,distance:u32@4' --agg 'sum(distance)' --explain",
 		Args: exactly(0),
@@ -169,10 +170,10 @@ func (s *shell) printAnswer(r *client.QueryResult) error {
 	var heads, notes []string
 	for _, c := range r.Columns {
 		head := c.Name
-		if e := max(c.RelativeError, c.StandardError); e > 0 {
+		if e := max(c.RelativeError, c.StandardError, c.CountError); e > 0 {
 			head += " ±" + percent(e)
 		}
-		if !c.Group {
+		if !c.Group && c.CountError == 0 { // lists are read from the left
 			head = ">" + head
 		}
 		heads = append(heads, head)
@@ -210,15 +211,18 @@ func summary(r *client.QueryResult) string {
 
 // errorNotes say once what the errors in the headings mean.
 func errorNotes(columns []client.Column) (notes []string) {
-	var relative, standard float64
+	var relative, standard, count float64
 	for _, c := range columns {
-		relative, standard = max(relative, c.RelativeError), max(standard, c.StandardError)
+		relative, standard, count = max(relative, c.RelativeError), max(standard, c.StandardError), max(count, c.CountError)
 	}
 	if relative > 0 {
 		notes = append(notes, "quantiles are within "+percent(relative)+" of the value that has their rank")
 	}
 	if standard > 0 {
 		notes = append(notes, "distinct counts have a standard error of "+percent(standard)+": 95% are within "+percent(2*standard))
+	}
+	if count > 0 {
+		notes = append(notes, "counts of topk may be too small, by at most the +n behind them, which is at most "+percent(count)+" of the values of the group; without it they are exact")
 	}
 	return notes
 }
@@ -234,6 +238,8 @@ func cellText(v any, decimals int) string {
 		return output.Printable([]byte(x))
 	case []byte:
 		return output.Printable(x)
+	case client.TopValues:
+		return topText(x, decimals)
 	case float64:
 		if size := math.Abs(x); size >= 1e15 || size > 0 && size < 1e-3 {
 			if decimals >= 0 {
@@ -248,6 +254,22 @@ func cellText(v any, decimals int) string {
 		return text
 	}
 	return cellOther(v)
+}
+
+// topText is a list of values with their counts, and how much greater these may be.
+func topText(t client.TopValues, decimals int) string {
+	unsure := ""
+	if t.Error > 0 {
+		unsure = fmt.Sprintf("+%d", t.Error)
+	}
+	list := make([]string, len(t.Values))
+	for i, f := range t.Values {
+		list[i] = fmt.Sprintf("%s %d%s", cellText(f.Value, decimals), f.Count, unsure)
+	}
+	if len(list) == 0 && t.Error > 0 {
+		return "none more than " + strconv.FormatUint(t.Error, 10)
+	}
+	return strings.Join(list, ", ")
 }
 
 func cellOther(v any) string {
@@ -275,6 +297,17 @@ type columnJSON struct {
 	Group         bool    `json:"group"`
 	RelativeError float64 `json:"relative_error,omitempty"`
 	StandardError float64 `json:"standard_error,omitempty"`
+	CountError    float64 `json:"count_error,omitempty"`
+}
+
+type topValuesJSON struct {
+	Values []frequencyJSON `json:"values"`
+	Error  uint64          `json:"error"`
+}
+
+type frequencyJSON struct {
+	Value any    `json:"value"`
+	Count uint64 `json:"count"`
 }
 
 type skippedJSON struct {
@@ -303,10 +336,21 @@ func toQueryJSON(r *client.QueryResult) queryJSON {
 func jsonRow(row []any) []any {
 	out := make([]any, len(row))
 	for i, v := range row {
-		out[i] = v
-		if b, ok := v.([]byte); ok {
-			out[i] = output.NewValue(b)
-		}
+		out[i] = jsonCell(v)
 	}
 	return out
+}
+
+func jsonCell(v any) any {
+	switch x := v.(type) {
+	case []byte:
+		return output.NewValue(x)
+	case client.TopValues:
+		out := topValuesJSON{Values: make([]frequencyJSON, len(x.Values)), Error: x.Error}
+		for i, f := range x.Values {
+			out.Values[i] = frequencyJSON{jsonCell(f.Value), f.Count}
+		}
+		return out
+	}
+	return v
 }

@@ -48,6 +48,41 @@ func TestQuery(t *testing.T) {
 	require.Equal(t, "quantiles are within 1% of the value that has their rank\n"+
 		"distinct counts have a standard error of 0.81%: 95% are within 1.6%\n", strings.Join(lines[6:], "\n"))
 
+	// The most frequent destinations, over three ranges: exact, because they are few; and of too many values with an error.
+	to := map[string]uint64{}
+	require.NoError(t, flights.Read(flights.Sample(), func(r flights.Record) error { to[r.Destination]++; return nil }))
+	a = cli(t, env, "query", "--agg", "topk(destination, 3) as busiest, count()", "-o", "json")
+	require.Zero(t, a.code, a.err)
+	var top struct {
+		Columns []columnJSON
+		Rows    [][]json.RawMessage
+	}
+	require.NoError(t, json.Unmarshal([]byte(a.out), &top))
+	require.Equal(t, []columnJSON{{Name: "busiest", CountError: 0.001}, {Name: "count()"}}, top.Columns)
+	var busiest topValuesJSON
+	require.NoError(t, json.Unmarshal(top.Rows[0][0], &busiest))
+	require.Len(t, busiest.Values, 3)
+	require.Zero(t, busiest.Error)
+	delete(to, "") // there is none
+	for _, f := range busiest.Values {
+		require.Equal(t, to[f.Value.(string)], f.Count)
+		delete(to, f.Value.(string))
+	}
+	for destination, n := range to {
+		require.LessOrEqual(t, n, busiest.Values[2].Count, destination)
+	}
+	a = cli(t, env, "query", "--key", "origin/date/seq", "--where", "delay > 15", "--group", "origin", "--agg", "count(), topk(destination, 2), max(delay)", "--top", "1")
+	require.Zero(t, a.code, a.err)
+	lines = strings.Split(a.out, "\n")
+	require.Equal(t, "origin  count()  topk(destination, 2) ±0.1%  max(delay)", lines[0])
+	require.Regexp(t, `^ORD +1362  [A-Z]{3} \d+, [A-Z]{3} \d+ +\d+$`, lines[1])
+	require.Equal(t, "counts of topk may be too small, by at most the +n behind them, which is at most 0.1% of the values of the group; without it they are exact", lines[4])
+	a = cli(t, env, "query", "--agg", "topk(delay < 0 ? destination : key, 2)")
+	require.Zero(t, a.code, a.err)
+	require.Regexp(t, `\n[A-Z]{3} \d+\+\d+, [A-Z]{3} \d+\+\d+\n`, a.out)
+	cli(t, env, "query", "--agg", "topk(delay, 101)").fails(t, `k of aggregate "topk(delay, 101)" is 101, more than the limit of 100`)
+	cli(t, env, "query", "--agg", "topk(delay)").fails(t, `aggregate "topk(delay)" is not topk(expression, k), for example topk(destination, 10)`)
+
 	a = cli(t, env, "query", "--agg", "sum(destination), min(destination), sum(delay) as all, mean(missing)", "--prefix", "LAS/2001-01-01/")
 	require.Zero(t, a.code, a.err)
 	require.Regexp(t, `^sum\(destination\)  min\(destination\)  all  mean\(missing\)\n +null +[A-Z]{3} +-?\d+ +null\n\n(\d+) records; at .*\ndestination: in (\d+) records of the wrong type, taken for missing\n$`, a.out)

@@ -18,6 +18,7 @@ const (
 	featExtremes                       // min, max
 	featQuantiles                      // pNN
 	featDistinct
+	featFrequent // topk
 
 	featShort   = featNumbers | featQuantiles // what addInteger knows
 	featNumeric = featNumbers | featSquares | featQuantiles
@@ -31,6 +32,7 @@ type cell struct {
 	extremes  *extremes
 	quantiles *quantiles
 	distinct  *distinct
+	frequent  *frequent
 }
 
 // extremes are the least and the greatest value. Numbers come before texts.
@@ -54,7 +56,7 @@ func (c *cell) add(f features, r *record, v value) (grown int) {
 			}
 		}
 	}
-	if f&(featExtremes|featDistinct) != 0 {
+	if f&(featExtremes|featDistinct|featFrequent) != 0 {
 		if !v.isScalar() {
 			r.mistyped = true
 			return grown
@@ -64,6 +66,9 @@ func (c *cell) add(f features, r *record, v value) (grown int) {
 		}
 		if f&featDistinct != 0 {
 			grown += c.distinct.add(v)
+		}
+		if f&featFrequent != 0 {
+			grown += c.frequent.add(v)
 		}
 	}
 	return grown
@@ -114,6 +119,9 @@ func (c *cell) merge(o *cell) (grown int, err error) {
 	if c.extremes != nil && o.extremes.least.kind != kindNull {
 		grown += c.extremes.add(o.extremes.least) + c.extremes.add(o.extremes.greatest)
 	}
+	if c.frequent != nil {
+		grown += c.frequent.merge(o.frequent)
+	}
 	if c.distinct != nil {
 		err = c.distinct.sketch.Merge(o.distinct.sketch)
 		grown += c.distinct.charge(o.distinct.charged)
@@ -123,10 +131,11 @@ func (c *cell) merge(o *cell) (grown int, err error) {
 
 // sizes of what a cell points to, for the account of memory.
 const (
-	cellSize      = 96
+	cellSize      = 104
 	squaresSize   = 48
 	extremesSize  = 80
 	quantilesSize = 96
+	frequentSize  = 128
 	groupSize     = 160
 )
 
@@ -144,6 +153,9 @@ func newCell(f features) (c cell, size int) {
 	if f&featDistinct != 0 {
 		c.distinct, size = newDistinct(), size+distinctSize
 	}
+	if f&featFrequent != 0 {
+		c.frequent, size = newFrequent(), size+frequentSize
+	}
 	return c, size
 }
 
@@ -153,8 +165,12 @@ type aggregate struct {
 	takes    types
 	relative float64 // error
 	standard float64
+	share    float64 // error of counts, by the number of values
 	result   func(c *cell) any
 }
+
+// topK is the name of the one aggregate that takes more than an expression.
+const topK = "topk"
 
 var aggregates = map[string]aggregate{
 	"count":    {takes: tAny, result: func(c *cell) any { return int64(c.values) }},
@@ -165,6 +181,7 @@ var aggregates = map[string]aggregate{
 	"min":      {needs: featExtremes, takes: tScalar, result: func(c *cell) any { return c.extremes.least }},
 	"max":      {needs: featExtremes, takes: tScalar, result: func(c *cell) any { return c.extremes.greatest }},
 	"distinct": {needs: featDistinct, takes: tScalar, standard: DistinctError, result: func(c *cell) any { return int64(c.distinct.sketch.Estimate()) }},
+	topK:       {needs: featFrequent, takes: tScalar, share: FrequentError}, // and parseTopK has the result
 }
 
 // otherNames are those by which others know the same.
@@ -222,7 +239,9 @@ func parseAggregate(source string) (a aggregate, argument string, err error) {
 	case !called || !closed:
 		return a, "", fmt.Errorf("aggregate %q is not name(expression), for example mean(delay)", source)
 	case !known:
-		return a, "", fmt.Errorf("aggregate %q: %q is none of count, sum, mean, variance, stddev, min, max, distinct, median and p0 to p100", source, name)
+		return a, "", fmt.Errorf("aggregate %q: %q is none of count, sum, mean, variance, stddev, min, max, distinct, topk, median and p0 to p100", source, name)
+	case name == topK:
+		return parseTopK(source, argument)
 	case argument == "" && name != "count":
 		return a, "", fmt.Errorf("aggregate %q: %s() takes an expression, for example %s(delay)", source, name, name)
 	}

@@ -48,6 +48,8 @@ func BenchmarkQuery(b *testing.B) {
 		{"json/full", Query{Key: "origin/date/seq", GroupBy: origin, Aggregates: full}, json},
 		{"json/where", Query{Key: "origin/date/seq", Where: "delay > 15", GroupBy: origin, Aggregates: full}, json},
 		{"json/destination", Query{Where: "distance > 500 and delay > 15", GroupBy: []string{"destination"}, Aggregates: full}, json},
+		{"json/topk", Query{Key: "origin/date/seq", GroupBy: origin, Aggregates: []string{"topk(destination, 10)"}}, json},
+		{"json/topk many", Query{Aggregates: []string{"topk(key, 10)"}}, json},
 		{"fixed/sum", Query{Layout: fixedLayout, Aggregates: []string{"sum(delay)"}}, fixed},
 		{"fixed/full", Query{Key: "origin/date/seq", Layout: fixedLayout, GroupBy: origin, Aggregates: full}, fixed},
 		{"fixed/where", Query{Key: "origin/date/seq", Layout: fixedLayout, Where: "delay > 15", GroupBy: origin, Aggregates: full}, fixed},

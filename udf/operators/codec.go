@@ -66,6 +66,9 @@ func (c *cell) append(dst []byte, f features) ([]byte, error) {
 	if f&featQuantiles != 0 {
 		dst = c.quantiles.append(dst)
 	}
+	if f&featFrequent != 0 {
+		dst = c.frequent.append(dst)
+	}
 	if f&featDistinct != 0 {
 		b, err := c.distinct.sketch.MarshalBinary()
 		if err != nil {
@@ -269,6 +272,10 @@ func (a *accumulator) mergeCell(d *decoder, c *cell, f features) error {
 	if f&featQuantiles != 0 {
 		o.quantiles = new(quantiles)
 		o.quantiles.read(d)
+	}
+	if f&featFrequent != 0 {
+		o.frequent = new(frequent)
+		o.frequent.read(d)
 	}
 	if f&featDistinct != 0 {
 		o.distinct = &distinct{charged: int(min(d.uint(), distinctMost)), sketch: new(hyperloglog.Sketch)}

@@ -9,7 +9,8 @@
 // What it guarantees:
 //   - Counts, distinct groups, minima, maxima, and sums, means and variances of integers are exact, and depend neither on
 //     the order of merges nor on how the data is cut. So do quantiles depend on nothing but the data. Sums of floats may
-//     differ in the last bits. Quantiles and distinct counts are within the errors that their columns state.
+//     differ in the last bits. Quantiles, distinct counts and the counts of frequent values are within the errors that their
+//     columns state; the latter are exact where there are few values, and depend on how the data is cut where not.
 //   - What is missing is null, and aggregates skip it, as in SQL. So they do what is of the wrong type, and count that.
 //   - An expression is refused with the place where it is wrong. What it costs a record is bounded (expression.go), and so
 //     is the memory of the groups (plan.go).

@@ -27,6 +27,14 @@ func TestBadQueries(t *testing.T) {
 		`"p101" is none of`:                                                           {Aggregates: []string{"p101(a)"}},
 		`"p" is none of`:                                                              {Aggregates: []string{"p(a)"}},
 		`mean() takes an expression, for example mean(delay)`:                         {Aggregates: []string{"mean()"}},
+		`is not topk(expression, k), for example topk(destination, 10)`:               {Aggregates: []string{"topk(a)"}},
+		`"topk(a, 1, 2)" is not topk(expression, k)`:                                  {Aggregates: []string{"topk(a, 1, 2)"}},
+		`"topk(, 1)" is not topk(expression, k)`:                                      {Aggregates: []string{"topk(, 1)"}},
+		`k is 0, and takes a whole number from 1 to 100`:                              {Aggregates: []string{"topk(a, 0)"}},
+		`k is b, and takes a whole number from 1 to 100`:                              {Aggregates: []string{"topk(a, b)"}},
+		`locus: k of aggregate "topk(a, 101)" is 101, more than the limit of 100`:     {Aggregates: []string{"topk(a, 101)"}},
+		`order by "topk(a, 5)": that is a list; name another column`:                  {Aggregates: []string{"topk(a, 5)"}, Top: 1},
+		`order by "often": that is a list`:                                            {Aggregates: []string{"count(), topk(a, 5) as often"}, By: "often asc"},
 		`aggregate "" is not name(expression)`:                                        {Aggregates: []string{"count(),,count()"}},
 		`the aggregate takes a number, and this is a text`:                            {Aggregates: []string{"sum(key)"}},
 		`expression "a) + sum(b", column 2: unexpected token`:                         {Aggregates: []string{"sum(a) + sum(b)"}},
@@ -135,6 +143,8 @@ func TestCompiledOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(c.mu.list), maxPlans)
 	}
+	_, err = c.get([]byte(`{"aggregates":["topk(a, 101)"]}`))
+	require.Equal(t, &api.LimitError{What: `k of aggregate "topk(a, 101)"`, Limit: MaxTopK, Got: 101}, err)
 	for _, arg := range []string{"", "null x", `{"where":5}`, `{"where":"a >"}`} {
 		_, err = c.get([]byte(arg))
 		var bad *api.InvalidArgumentError
@@ -257,22 +267,32 @@ func TestGroupsOfNothing(t *testing.T) {
 
 // TestDamagedAccumulators: encodings of what no accumulator of the query can be are refused.
 func TestDamagedAccumulators(t *testing.T) {
-	p, err := newPlan(&Query{GroupBy: []string{"key"}, Aggregates: []string{"count(), p50(n), min(n), distinct(n), sum(n)"}})
+	p, err := newPlan(&Query{GroupBy: []string{"key"}, Aggregates: []string{"count(), p50(n), min(n), distinct(n), sum(n), topk(n, 5)"}})
 	require.NoError(t, err)
 	key := appendValue(nil, textOf([]byte("k")))
 	for name, damage := range map[string]func(a *accumulator){
-		"nothing":              func(*accumulator) {},
-		"no key":               func(a *accumulator) { a.group([]byte("junk")) },
-		"a key of two":         func(a *accumulator) { a.group(append(key, key...)) },
-		"a JSON key":           func(a *accumulator) { a.group([]byte{byte(kindJSON)}) },
-		"a bin beyond all":     func(a *accumulator) { a.group(key).cells[0].quantiles.positive.addMany(lastBin+1, 1) },
-		"a bin before all":     func(a *accumulator) { a.group(key).cells[0].quantiles.negative.addMany(firstBin-1, 1) },
-		"one extreme":          func(a *accumulator) { a.group(key).cells[0].extremes.greatest = yes },
-		"a sketch of its own":  func(a *accumulator) { a.group(key).cells[0].distinct.sketch = hyperloglog.New16() },
+		"nothing":                 func(*accumulator) {},
+		"no key":                  func(a *accumulator) { a.group([]byte("junk")) },
+		"a key of two":            func(a *accumulator) { a.group(append(key, key...)) },
+		"a JSON key":              func(a *accumulator) { a.group([]byte{byte(kindJSON)}) },
+		"a bin beyond all":        func(a *accumulator) { a.group(key).cells[0].quantiles.positive.addMany(lastBin+1, 1) },
+		"a bin before all":        func(a *accumulator) { a.group(key).cells[0].quantiles.negative.addMany(firstBin-1, 1) },
+		"one extreme":             func(a *accumulator) { a.group(key).cells[0].extremes.greatest = yes },
+		"a sketch of its own":     func(a *accumulator) { a.group(key).cells[0].distinct.sketch = hyperloglog.New16() },
+		"a null that is frequent": func(a *accumulator) { a.group(key).cells[0].frequent.begin(string(appendValue(nil, null)), 1) },
+		"a value twice": func(a *accumulator) {
+			q := a.group(key).cells[0].frequent
+			q.counters = append(q.counters, q.counters[0])
+		},
+		"more counters than there are": func(a *accumulator) {
+			for i := range frequentRoom {
+				a.group(key).cells[0].frequent.begin(string(appendValue(nil, integer(int64(i+100)))), 1)
+			}
+		},
 		"an accumulator short": func(a *accumulator) { a.mistyped = a.mistyped[:1] },
 	} {
 		acc := newAccumulator(p)
-		acc.group(key)
+		acc.group(key).cells[0].frequent.add(integer(7))
 		damage(acc)
 		encoded, err := acc.Encode()
 		require.NoError(t, err)
@@ -291,7 +311,7 @@ func TestDamagedAccumulators(t *testing.T) {
 
 // FuzzMerge: whatever the bytes, an accumulator refuses them or can be encoded and read again.
 func FuzzMerge(f *testing.F) {
-	q := Query{GroupBy: []string{"key, n"}, Aggregates: []string{"count(), variance(n), p50(n), min(key), distinct(key)"}}
+	q := Query{GroupBy: []string{"key, n"}, Aggregates: []string{"count(), variance(n), p50(n), min(key), distinct(key), topk(n, 3)"}}
 	p, err := newPlan(&q)
 	require.NoError(f, err)
 	for _, n := range []int{0, 1, 5} {

@@ -157,7 +157,7 @@ func (p *plan) order(q *Query) error {
 		if q.Top > 0 {
 			p.by = len(p.groups) // the first aggregate
 		}
-		return nil
+		return p.checkOrder()
 	}
 	by := strings.TrimSpace(q.By)
 	if cut, ok := strings.CutSuffix(by, " asc"); ok {
@@ -172,6 +172,14 @@ func (p *plan) order(q *Query) error {
 	p.by = slices.IndexFunc(names, func(n string) bool { return plain(n) == plain(by) })
 	if p.by < 0 {
 		return fmt.Errorf("order by %q: there is no such column; those there are are %s", q.By, strings.Join(names, ", "))
+	}
+	return p.checkOrder()
+}
+
+// checkOrder refuses to order rows by lists.
+func (p *plan) checkOrder() error {
+	if i := p.by - len(p.groups); i >= 0 && p.columns[i].needs == featFrequent {
+		return fmt.Errorf("order by %q: that is a list; name another column to order by, for example count()", p.columns[i].name)
 	}
 	return nil
 }
@@ -230,6 +238,10 @@ func (c *plans) get(arg []byte) (*plan, error) {
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("function %q takes a query as JSON: %v", c.function, err)}
 	}
 	p, err := c.compile(q)
+	var limit *api.LimitError
+	if errors.As(err, &limit) {
+		return nil, limit
+	}
 	if err != nil {
 		return nil, &api.InvalidArgumentError{Reason: err.Error()}
 	}

@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,18 +74,18 @@ type reference struct {
 	sum    *big.Float
 	exact  *big.Int // of integers
 	whole  bool     // all are integers
-	tags   map[string]bool
+	tags   map[string]uint64
 	texts  int64
 	least  string // of the tags
 }
 
 func newReference() *reference {
-	return &reference{sum: new(big.Float).SetPrec(2000), exact: new(big.Int), whole: true, tags: map[string]bool{}}
+	return &reference{sum: new(big.Float).SetPrec(2000), exact: new(big.Int), whole: true, tags: map[string]uint64{}}
 }
 
 func (x *reference) add(s sample) {
 	x.rows++
-	x.tags[s.tag] = true
+	x.tags[s.tag]++
 	if x.least == "" || s.tag < x.least {
 		x.least = s.tag
 	}
@@ -171,7 +173,7 @@ func TestAgainstReference(t *testing.T) {
 			Key: "place/seq", GroupBy: []string{"place", "group"},
 			Aggregates: []string{
 				"count(), count(n), sum(n), mean(n), variance(n), stddev(n)",
-				"p0(n), p50(n), p95(n), p100(n), distinct(tag), min(tag), max(n), count(deep.list[0]), sum(deep.n)",
+				"p0(n), p50(n), p95(n), p100(n), distinct(tag), min(tag), max(n), count(deep.list[0]), sum(deep.n), topk(tag, 3)",
 			},
 		}
 		p, err := newPlan(&q)
@@ -213,6 +215,9 @@ func checkRow(t *testing.T, want *reference, row []json.RawMessage) {
 		return f
 	}
 	n := len(want.values)
+	var top api.QueryTopValues
+	require.NoError(t, json.Unmarshal(row[15], &top))
+	require.Equal(t, exactTop(want.tags, 3), top, "few values are counted exactly")
 	require.EqualValues(t, fmt.Sprint(want.rows), row[0])
 	require.EqualValues(t, fmt.Sprint(int64(n)+want.texts), row[1])
 	require.EqualValues(t, row[1], row[13], "of a field within others")
@@ -253,14 +258,25 @@ func checkRow(t *testing.T, want *reference, row []json.RawMessage) {
 	}
 }
 
+// exactTop is what topk of texts comes to where it is exact.
+func exactTop(counts map[string]uint64, k int) api.QueryTopValues {
+	keys := slices.Collect(maps.Keys(counts))
+	slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) })
+	out := api.QueryTopValues{Values: []api.QueryFrequency{}}
+	for _, key := range keys[:min(k, len(keys))] {
+		out.Values = append(out.Values, api.QueryFrequency{Value: json.RawMessage(strconv.Quote(key)), Count: counts[key]})
+	}
+	return out
+}
+
 // TestDependsOnTheDataAlone: accumulators of the same records are the same bytes, however the records were cut and merged, as
-// long as there are no floats and no distinct counts.
+// long as there are no floats, no distinct counts, and no more values to find the most frequent of than there is room for.
 func TestDependsOnTheDataAlone(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	list := randomSamples(r, 500, false)
 	p, err := newPlan(&Query{
 		Key: "place/seq", Where: "tag != 't1'", GroupBy: []string{"place"},
-		Aggregates: []string{"variance(n), p50(n), min(n), max(tag), count(n > 0)"},
+		Aggregates: []string{"variance(n), p50(n), min(n), max(tag), count(n > 0), topk(n, 5), topk(tag, 5)"},
 	})
 	require.NoError(t, err)
 	var first []byte

@@ -38,7 +38,7 @@ func (p *plan) result(a *accumulator) ([]byte, error) {
 		out.Columns = append(out.Columns, api.QueryColumn{Name: name, Group: true})
 	}
 	for _, c := range p.columns {
-		out.Columns = append(out.Columns, api.QueryColumn{Name: c.name, RelativeError: c.relative, StandardError: c.standard})
+		out.Columns = append(out.Columns, api.QueryColumn{Name: c.name, RelativeError: c.relative, StandardError: c.standard, CountError: c.share})
 	}
 	size := 0
 	for _, r := range rows {
@@ -127,6 +127,8 @@ func appendJSON(dst []byte, cell any) []byte {
 		return appendNumber(dst, c)
 	case *big.Int:
 		return c.Append(dst, 10)
+	case topValues:
+		return c.appendJSON(dst)
 	}
 	return append(dst, "null"...)
 }
