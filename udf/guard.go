@@ -141,7 +141,8 @@ func denied(function, action string, key []byte, may shape.Access) error {
 	return e
 }
 
-// CheckResult refuses what is longer than the function's own limit on results.
+// CheckResult refuses a result, an accumulator or one output of a map function that is longer than the function's own
+// limit on results. Of a map function it is each output: how many come of a batch depends on how the host cuts batches.
 func CheckResult(function, what string, can *Capabilities, n int) error {
 	if limit := can.Limits.Result; limit > 0 && uint64(n) > limit {
 		return &api.LimitError{What: fmt.Sprintf("%s of function %q", what, function), Limit: int64(limit), Got: int64(n)}
@@ -160,7 +161,7 @@ func Reads(prefixes ...string) Option { return func(o *shape.Options) { o.Reads.
 // may write nothing.
 func Writes(prefixes ...string) Option { return func(o *shape.Options) { o.Writes.Restrict(prefixes) } }
 
-// MaxResult limits a result, or an encoded accumulator, in bytes.
+// MaxResult limits a result, an encoded accumulator, or each output of a map function, in bytes.
 func MaxResult(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Result = bytes } }
 
 // MaxReads limits the keys and values that a call reads, in bytes.

@@ -129,6 +129,26 @@ func TestNativeLimits(t *testing.T) {
 	require.Equal(t, &api.LimitError{What: `accumulator of function "f"`, Limit: 15, Got: 16}, err)
 }
 
+// TestNativeOutputLimit: a map function's limit is of each output, and what it makes of the error does not matter.
+func TestNativeOutputLimit(t *testing.T) {
+	f := runnable(t, udf.Map("f", func(_ context.Context, longest string, _ udf.Batch, emit func(string) error) error {
+		for _, output := range []string{"123", "456", longest} {
+			_ = emit(output)
+		}
+		return nil
+	}, udf.Raw(), udf.MaxResult(3)))
+	run := func(longest string) ([][]byte, error) {
+		m, err := f.NewMapping(ctx, udf.CodecRaw, []byte(longest))
+		require.NoError(t, err)
+		return m.Map(ctx, memstore.New(map[string]string{"k": "v"}).Batches(udf.Span{})[0])
+	}
+	list, err := run("789")
+	require.NoError(t, err)
+	require.Len(t, list, 3, "nine bytes of one batch")
+	_, err = run("7890")
+	require.Equal(t, &api.LimitError{What: `output of function "f"`, Limit: 3, Got: 4}, err)
+}
+
 func TestOptionsOfAKind(t *testing.T) {
 	pure := func(_ context.Context, x int) (int, error) { return x, nil }
 	for want, f := range map[string]udf.Function{

@@ -72,7 +72,7 @@ func (m *nativeMapping) Map(ctx context.Context, b []byte) ([][]byte, error) {
 	if err := CheckBatch(m.n.name, &m.n.can, b); err != nil {
 		return nil, err
 	}
-	out := outputs{ctx: ctx, name: m.n.name}
+	out := outputs{ctx: ctx, name: m.n.name, can: &m.n.can}
 	_, err := m.step(ctx, func() ([]byte, error) { return nil, m.mapBatch(ctx, b, out.emit) })
 	if out.failed != nil {
 		return nil, out.failed // whatever the function made of it
@@ -84,6 +84,7 @@ func (m *nativeMapping) Map(ctx context.Context, b []byte) ([][]byte, error) {
 type outputs struct {
 	ctx    context.Context
 	name   string
+	can    *Capabilities
 	list   [][]byte
 	bytes  int
 	failed error
@@ -94,6 +95,9 @@ func (o *outputs) emit(encoded []byte) error {
 		return o.failed
 	}
 	if o.failed = o.ctx.Err(); o.failed != nil {
+		return o.failed
+	}
+	if o.failed = CheckResult(o.name, "output", o.can, len(encoded)); o.failed != nil {
 		return o.failed
 	}
 	if o.bytes += len(encoded) + OutputOverhead; o.bytes > MaxOutputBytes {

@@ -52,7 +52,7 @@ func MaxFuel(fuel uint64) Option { return func(o *shape.Options) { o.Limits.Fuel
 // MaxMemory limits the memory of an instance, in bytes. A guest in Go needs about 4 MiB.
 func MaxMemory(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Memory = bytes } }
 
-// MaxResult limits a result, or an encoded accumulator, in bytes.
+// MaxResult limits a result, an encoded accumulator, or each output of a map function, in bytes.
 func MaxResult(bytes uint64) Option { return func(o *shape.Options) { o.Limits.Result = bytes } }
 
 // MaxReads limits the keys and values that a call reads, in bytes.

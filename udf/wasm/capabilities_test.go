@@ -189,6 +189,31 @@ func TestOwnLimits(t *testing.T) {
 	}
 }
 
+// TestOwnResultOfAMap: a map function's limit is of each output, emitted or returned, and not of what a batch comes to.
+func TestOwnResultOfAMap(t *testing.T) {
+	r := newRuntime(t, Options{})
+	batch := memstore.New(map[string]string{"k": strings.Repeat("v", 100)}).Batches(udf.Span{})[0]
+	for _, c := range []struct {
+		emitted  int32
+		returned string
+		got      int64 // that is too long; 0: none
+	}{
+		{3, "", 0}, {4, "", 4}, {1, "\x03\x00\x00\x00abc\x03\x00\x00\x00abc", 0}, {1, "\x01\x00\x00\x00a\x05\x00\x00\x00abcde", 5},
+	} {
+		g := emitter(c.emitted, 3, c.returned).describe("locus 1\nfunction f map raw\nlimit result 3\n")
+		m, err := compile(t, r, "f", g.bytes()).NewMapping(ctx, udf.CodecRaw, nil)
+		require.NoError(t, err)
+		list, err := m.Map(ctx, batch)
+		m.Close()
+		if c.got == 0 {
+			require.NoError(t, err, c)
+			require.GreaterOrEqual(t, len(list), 3)
+			continue
+		}
+		require.Equal(t, &api.LimitError{What: `output of function "f"`, Limit: 3, Got: c.got}, err, c)
+	}
+}
+
 func TestOwnFuel(t *testing.T) {
 	g := plainGuest().describe("locus 1\nfunction f pure raw\nlimit fuel 20000000\n").change("locus_call", func(f *guestFunc) {
 		f.body = append([]byte{0x03, 0x40, 0x0c, 0x00, 0x0b}, i64Const(0)...)

@@ -48,6 +48,7 @@ type scan struct {
 func (e *env) bind(f *Function) {
 	o := f.runtime.options
 	e.function, e.log, e.maxMany = f.name, o.Log, o.MaxResultBytes
+	e.outputs = outputs{function: f.name, can: &f.entry.Capabilities}
 	e.guard = udf.NewGuard(f.name, &f.entry.Capabilities, e.view, e.tx, uint64(o.MaxReadBytes), uint64(o.MaxWriteBytes))
 }
 
@@ -131,7 +132,7 @@ func (e *env) emit(output []byte) {
 	case !e.mapping:
 		e.deny("emit")
 	default:
-		e.fail(e.outputs.add(e.function, output))
+		e.fail(e.outputs.add(output))
 	}
 }
 

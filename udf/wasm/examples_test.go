@@ -100,7 +100,10 @@ func TestFind(t *testing.T) {
 }
 
 func TestOutputsAreCut(t *testing.T) {
-	cut := func(b []byte) ([][]byte, error) { return new(outputs).cut("f", b) }
+	cut := func(b []byte) ([][]byte, error) {
+		o := outputs{function: "f", can: new(udf.Capabilities)}
+		return o.cut(b)
+	}
 	got, err := cut([]byte("\x01\x00\x00\x00a\x00\x00\x00\x00\x02\x00\x00\x00bc"))
 	require.NoError(t, err)
 	require.Equal(t, [][]byte{[]byte("a"), {}, []byte("bc")}, got)

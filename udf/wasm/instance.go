@@ -172,8 +172,10 @@ func (i *instance) take(packed uint64, what string) ([]byte, error) {
 	if limit := i.f.runtime.options.MaxResultBytes; uint64(n) > uint64(limit) {
 		return nil, &api.LimitError{What: fmt.Sprintf("%s of function %q", what, i.f.name), Limit: int64(limit), Got: int64(n)}
 	}
-	if err := udf.CheckResult(i.f.name, what, &i.f.entry.Capabilities, int(n)); err != nil {
-		return nil, err
+	if i.f.entry.Kind != udf.KindMap { // whose own limit is of each output
+		if err := udf.CheckResult(i.f.name, what, &i.f.entry.Capabilities, int(n)); err != nil {
+			return nil, err
+		}
 	}
 	b, ok := i.module.Memory().Read(ptr, n)
 	if !ok {

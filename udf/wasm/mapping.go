@@ -31,7 +31,7 @@ func (m *mapping) Map(ctx context.Context, batch []byte) (list [][]byte, err err
 		}
 		b, err := i.take(at, "outputs for one batch")
 		if err == nil {
-			list, err = i.env.outputs.cut(i.f.name, b)
+			list, err = i.env.outputs.cut(b)
 		}
 		return err
 	})
@@ -40,37 +40,42 @@ func (m *mapping) Map(ctx context.Context, batch []byte) (list [][]byte, err err
 
 // outputs are what a map function has made of one batch so far.
 type outputs struct {
-	list [][]byte
-	size int // with udf.OutputOverhead for each
+	function string
+	can      *udf.Capabilities
+	list     [][]byte
+	size     int // with udf.OutputOverhead for each
 }
 
 // add keeps a copy of an output.
-func (o *outputs) add(function string, output []byte) error {
-	if err := o.count(function, output); err != nil {
+func (o *outputs) add(output []byte) error {
+	if err := o.count(output); err != nil {
 		return err
 	}
 	o.list = append(o.list, bytes.Clone(output))
 	return nil
 }
 
-func (o *outputs) count(function string, output []byte) error {
+func (o *outputs) count(output []byte) error {
+	if err := udf.CheckResult(o.function, "output", o.can, len(output)); err != nil {
+		return err
+	}
 	if o.size += len(output) + udf.OutputOverhead; o.size > udf.MaxOutputBytes {
-		return udf.TooManyOutputs(function, o.size)
+		return udf.TooManyOutputs(o.function, o.size)
 	}
 	return nil
 }
 
 // cut takes returned outputs apart, which are the host's own, and returns all there are.
-func (o *outputs) cut(function string, b []byte) ([][]byte, error) {
+func (o *outputs) cut(b []byte) ([][]byte, error) {
 	for n := 1; len(b) > 0; n++ {
 		output, rest, whole := cutLengthPrefixed(b)
 		if !whole {
 			return nil, &api.FunctionError{
-				Function: function, Code: udf.CodeCrashed,
+				Function: o.function, Code: udf.CodeCrashed,
 				Message: fmt.Sprintf("the last of the %d outputs that it returned is cut off", n),
 			}
 		}
-		if err := o.count(function, output); err != nil {
+		if err := o.count(output); err != nil {
 			return nil, err
 		}
 		o.list = append(o.list, output)

@@ -61,7 +61,7 @@ func prefixEnd(p string) string {
 type Limits struct {
 	Fuel   uint64 // instructions of one entry into a guest
 	Memory uint64 // bytes of a guest's memory
-	Result uint64 // bytes of a result or an encoded accumulator
+	Result uint64 // bytes of a result, an encoded accumulator, or one output of a map function
 	Reads  uint64 // bytes of the keys and values that a call reads
 	Writes uint64 // bytes of the keys and values that a call writes
 }
@@ -220,7 +220,7 @@ func (e *Entry) limit(words []string) string {
 	case words[1] == "memory" && v < MinMemory:
 		return "the limit of memory is " + words[2] + " bytes, less than one page of 65536"
 	case words[1] == "reads" && e.Kind != KindReadOnly && e.Kind != KindReadWrite,
-		words[1] == "writes" && e.Kind != KindReadWrite, words[1] == "result" && e.Kind == KindMap:
+		words[1] == "writes" && e.Kind != KindReadWrite:
 		return e.Name + " is " + e.Kind.String() + ", and functions of this kind have no " + words[1] + " of their own to limit"
 	}
 	*field = v

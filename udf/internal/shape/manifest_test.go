@@ -113,7 +113,7 @@ func TestParseManifestRefuses(t *testing.T) {
 		{"range", "writes a", "f is range, and functions of this kind have no writes of their own"},
 		{"range", "limit reads 5", "f is range, and functions of this kind have no reads of their own to limit"},
 		{"read-only", "limit writes 5", "f is read-only, and functions of this kind have no writes of their own to limit"},
-		{"map", "limit result 5", "f is map, and functions of this kind have no result of their own to limit"},
+		{"map", "limit writes 5", "f is map, and functions of this kind have no writes of their own to limit"},
 		{"range", "commutative", "f is range; only a read-write function can be commutative"},
 	} {
 		_, err := ParseManifest("locus 1\nfunction f " + c.kind + " raw\n" + c.line + "\n")
