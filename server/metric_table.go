@@ -26,6 +26,7 @@ type sample struct {
 	diskRefusals  uint64
 	requests      uint64
 	runs          gateway.Stats
+	working       int // ranges that functions are run over here
 	engineBytes   int64
 	logBytes      int64
 	ready, driver bool
@@ -53,6 +54,7 @@ func takeSample(n *Node) *sample {
 		store: n.store.Collect(), transport: n.raft.Stats(), clockRefusals: n.receiver.ClockRefusals(), clock: n.store.ClockState(),
 		splitter: n.reporter.splitter.stats(), disk: *n.disk.state.Load(), diskRefusals: n.dispatcher.room.refused.Load(), requests: n.loads.requests(),
 		engineBytes: n.engine.Size(), logBytes: n.raftLog.Size(), ready: n.unready() == "", runs: n.gateway.Stats(),
+		working: len(n.runner.slots),
 	}
 	for _, r := range n.store.Ranges() {
 		s.replicas++
@@ -114,6 +116,7 @@ var metricTable = []struct {
 	{"locus_runs_continued_total", "Those of them that went on where another gateway, or an earlier process of the client, was.", counter, func(s *sample) float64 { return float64(s.runs.Continued) }},
 	{"locus_run_parts_total", "Parts of ranges that runs had done.", counter, func(s *sample) float64 { return float64(s.runs.Parts) }},
 	{"locus_run_parts_failed_total", "Requests for parts that failed, and were sent again or ended the run.", counter, func(s *sample) float64 { return float64(s.runs.Failed) }},
+	{"locus_run_parts_working", "Parts of ranges that runs are at work on here.", gauge, func(s *sample) float64 { return float64(s.working) }},
 	{"locus_range_measures_total", "Ranges led here that were measured because their counted size was above --range-max-bytes.", counter, func(s *sample) float64 { return float64(s.splitter.measures) }},
 	{"locus_ranges_indivisible", "Ranges led here that are above --range-max-bytes and hold a single group, which is never split.", gauge, func(s *sample) float64 { return float64(s.splitter.indivisible) }},
 	{"locus_checkpoints_total", "Checkpoints taken.", counter, func(s *sample) float64 { return float64(s.store.Checkpoints) }},

@@ -212,7 +212,7 @@ func TestCancelReachesEveryRange(t *testing.T) {
 	ks, _ := load(t, db, client.KeyspaceOptions{SplitAt: at}, 3000)
 	slots := func() (n int) {
 		for _, node := range c.nodes() {
-			n += len(node.runner.slots)
+			n += takeSample(node).working
 		}
 		return n
 	}

@@ -50,6 +50,10 @@ var table = []spec{
 		warm: (*bench).harm, needs: need{calls: true},
 	},
 	{
+		name: "cancel", title: "how soon after its caller's cancel a run over all ranges ends, of a guest in C that spins",
+		warm: (*bench).cancel, needs: need{calls: true},
+	},
+	{
 		name: "delay", title: "functions against pulling, with 1 ms between client and nodes in each direction and without",
 		warm: (*bench).delay, needs: need{json: true, sums: true},
 	},
