@@ -27,6 +27,8 @@ type Options struct {
 	Records []Record
 	// Parts is how many ranges a range function's records are taken for. Default 3.
 	Parts int
+	// CompiledDir keeps what the module was compiled to, for the next run. Empty: nothing is kept.
+	CompiledDir string
 	// Now is the call's timestamp. Default: the time.
 	Now time.Time
 }
@@ -60,7 +62,7 @@ func Run(ctx context.Context, module []byte, o Options) (*Report, error) {
 	report := &Report{}
 	// Workers: an accumulator or two, and nobody else.
 	r, err := wasm.NewRuntime(wasm.Options{
-		Workers: runtime.NumCPU(), Log: func(_, line string) { report.Logs = append(report.Logs, line) },
+		Workers: runtime.NumCPU(), CacheDir: o.CompiledDir, Log: func(_, line string) { report.Logs = append(report.Logs, line) },
 	})
 	if err != nil {
 		return report, err

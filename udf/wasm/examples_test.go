@@ -14,6 +14,7 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/examples/flights"
 	"github.com/locuskv/locus/examples/functions"
+	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/udf"
 	"github.com/locuskv/locus/udf/internal/memstore"
 )
@@ -28,8 +29,8 @@ func compile(t testing.TB, r *Runtime, name string, module []byte) *Function {
 	return f
 }
 
-// shared is the runtime of the tests of one module after another: it compiles each once.
-var shared = sync.OnceValues(func() (*Runtime, error) { return NewRuntime(Options{}) })
+// shared is the runtime of the tests of one module after another: it compiles each once, or finds it compiled.
+var shared = sync.OnceValues(func() (*Runtime, error) { return NewRuntime(Options{CacheDir: guestcache.Dir()}) })
 
 func example(t testing.TB, name string, module []byte) *Function {
 	t.Helper()
@@ -142,7 +143,7 @@ func TestCounter(t *testing.T) {
 
 // TestGoGuestDies: the message of a Go guest that crashes is what its runtime wrote.
 func TestGoGuestDies(t *testing.T) {
-	r := newRuntime(t, Options{MemoryLimitPages: 80})
+	r := newRuntime(t, Options{MemoryLimitPages: 80, CacheDir: guestcache.Dir()})
 	f := compile(t, r, "square", moduleFile(t, guests+"go/square.wasm"))
 	_, err := f.CallPure(ctx, udf.CodecJSON, []byte(`"`+strings.Repeat("x", 3<<20)+`"`))
 	var got *api.FunctionError

@@ -8,12 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/udf"
 )
 
 // TestInstanceMemory: an instance takes what its memory has now, not what it may grow to, and little besides.
 func TestInstanceMemory(t *testing.T) {
-	r := newRuntime(t, Options{MaxInstances: 30})
+	r := newRuntime(t, Options{MaxInstances: 30, CacheDir: guestcache.Dir()})
 	for _, c := range []struct {
 		name    string
 		module  []byte

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	"github.com/locuskv/locus/internal/guestcache"
 )
 
 const examples = "../../../examples/"
@@ -92,6 +94,13 @@ func (g guest) play(t *testing.T, config wazero.RuntimeConfig, module []byte, pr
 
 // TestGuests: the guests of the repository do the same with metering as without, byte for byte, on both engines.
 func TestGuests(t *testing.T) {
+	compiler := compiler()
+	if dir := guestcache.Dir(); dir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, cache.Close(ctx)) })
+		compiler = compiler.WithCompilationCache(cache)
+	}
 	for _, g := range guests() {
 		t.Run(g.path[strings.LastIndexByte(g.path, '/')+1:], func(t *testing.T) {
 			module := guestFile(t, g.path)
@@ -101,8 +110,8 @@ func TestGuests(t *testing.T) {
 			metered, err := Rewrite(module)
 			require.NoError(t, err)
 			require.Less(t, len(metered), len(module)*3/2)
-			want, _ := g.play(t, compiler(), module, func(api.Module) {})
-			got, i := g.play(t, compiler(), metered, func(i api.Module) { setFuel(i, ample) })
+			want, _ := g.play(t, compiler, module, func(api.Module) {})
+			got, i := g.play(t, compiler, metered, func(i api.Module) { setFuel(i, ample) })
 			require.Equal(t, want, got)
 			used := ample - remaining(i)
 			require.Greater(t, used, int64(100))
