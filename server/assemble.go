@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -39,8 +40,9 @@ func (n *Node) assemble(context.Context) error {
 		ClusterID: n.ident.ClusterID, Self: n.ident.StoreID, Dialer: n.peers, Clock: n.clock, Logger: n.log,
 		SnapshotRate: n.o.SnapshotRate,
 	})
+	compiled := cmp.Or(n.o.CompiledDir, n.dir.file(compiledDir))
 	modules, err := wasm.NewRuntime(wasm.Options{
-		CacheDir: n.dir.file(compiledDir),
+		CacheDir: compiled,
 		Log:      func(function, line string) { n.log.Debug("guest", "function", function, "line", line) },
 	})
 	if err != nil {
@@ -56,7 +58,7 @@ func (n *Node) assemble(context.Context) error {
 		trust: trust{clock: boottime.Now, refresh: func() { n.reporter.refresh() }},
 	}
 	n.functions.accounts = newAccounts(n.functions.known)
-	n.tidier = &tidier{functions: n.functions, compiled: n.dir.file(compiledDir), limit: maxCompiledBytes}
+	n.tidier = &tidier{functions: n.functions, compiled: compiled, limit: maxCompiledBytes}
 	return nil
 }
 

@@ -35,7 +35,7 @@ Nothing stays behind, neither process nor file, unless --keep leaves the cluster
 		if err != nil {
 			return fmt.Errorf("finding this binary: %w", err)
 		}
-		o.Binary, o.Out, o.Progress = bin, s.out, s.progress()
+		o.Binary, o.CompiledDir, o.Out, o.Progress = bin, s.getenv(compiledDirVariable), s.out, s.progress()
 		return cleanly(cmd.Context(), func(ctx context.Context) error { return demo.Run(ctx, o) })
 	}
 	return c

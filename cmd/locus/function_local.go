@@ -63,9 +63,11 @@ func (s *shell) functionTest() *cobra.Command {
 	c := &cobra.Command{
 		Use: "test FILE.wasm [ARG]", Short: "Run a function of a module on the records of a file, without a cluster",
 		Long: `Run a function of a module here, without a cluster, under the bounds and with the capabilities that it has on a node,
-and print its result, what it wrote and logged, and the fuel that it used. Nothing is kept.
+and print its result, what it wrote and logged, and the fuel that it used. Nothing of that is kept.
 
 A function on a key needs --key, or --group with the prefix of a group; range and map functions get all records.
+With a directory in LOCUS_COMPILED_DIR what the module was compiled to is kept there, and the next run begins sooner.
+
 The records come from --data: a file of CSV with a header or of JSON lines, gzipped or not; "-" is standard input.
 With --data-key they are what "locus import" makes of them. Without, each has a field "key" (or "key_hex") and a
 field "value" (or "value_hex"), which is the text of a JSON string, or any other JSON as it stands.
@@ -127,6 +129,7 @@ func (s *shell) tryFunction(cmd *cobra.Command, o trial, args []string) error {
 	defer cancel()
 	report, err := local.Run(ctx, module, local.Options{
 		Function: o.function, Key: key, Group: group, Argument: argument, Records: records, Parts: o.ranges,
+		CompiledDir: s.getenv(compiledDirVariable),
 	})
 	if err != nil {
 		for _, line := range report.Logs {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/examples/functions"
+	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/server"
 	"github.com/locuskv/locus/udf"
 )
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	guestcache.Share()
 	os.Exit(m.Run())
 }
 
@@ -44,7 +46,12 @@ func cliWith(t *testing.T, in string, env map[string]string, args ...string) ans
 	t.Helper()
 	var out, errs bytes.Buffer
 	code := run(t.Context(), args, streams{
-		in: strings.NewReader(in), out: &out, err: &errs, getenv: func(k string) string { return env[k] },
+		in: strings.NewReader(in), out: &out, err: &errs, getenv: func(k string) string {
+			if v, ok := env[k]; ok || k != compiledDirVariable {
+				return v
+			}
+			return os.Getenv(k)
+		},
 	})
 	return answer{out.String(), errs.String(), code}
 }
@@ -56,6 +63,7 @@ func node(t *testing.T) map[string]string {
 	require.NoError(t, err)
 	n, err := server.Start(t.Context(), server.Options{
 		Data: t.TempDir(), Listen: "127.0.0.1:0", Insecure: true, Functions: registry, Logger: slog.New(slog.DiscardHandler),
+		CompiledDir: os.Getenv(guestcache.Variable),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Stop(context.Background())) })

@@ -21,6 +21,9 @@ import (
 	"github.com/locuskv/locus/udf"
 )
 
+// compiledDirVariable names where compiled functions are kept, for nodes and for "fn test".
+const compiledDirVariable = "LOCUS_COMPILED_DIR"
+
 func (s *shell) startCommand() *cobra.Command {
 	var (
 		o     server.Options
@@ -44,6 +47,7 @@ second signal ends it at once, which loses nothing that was acknowledged either.
 	f := c.Flags()
 	f.BoolVar(&o.Insecure, "insecure", false, "no TLS and no gossip key; only on loopback")
 	f.StringVar(&o.Data, "data", server.DefaultData, "the node's directory; made if missing")
+	f.StringVar(&o.CompiledDir, "compiled-dir", "", "where compiled functions are kept; nodes of one machine may share it (default: in --data; LOCUS_COMPILED_DIR)")
 	f.StringVar(&o.Listen, "listen", server.DefaultListen, "HOST:PORT for clients and nodes; port 0 takes a free one")
 	f.StringVar(&o.Advertise, "advertise", "", "HOST or HOST:PORT at which others reach this node (default: where it listens)")
 	f.StringVar(&o.DialFrom, "dial-from", "", "IP address that connections to other nodes come from")
@@ -64,6 +68,9 @@ second signal ends it at once, which loses nothing that was acknowledged either.
 		o.TLS = server.TLSFiles{CA: s.tls.ca, Cert: s.tls.cert, Key: s.tls.key}
 		if o.GossipKey == "" {
 			o.GossipKey = s.getenv("LOCUS_GOSSIP_KEY")
+		}
+		if o.CompiledDir == "" {
+			o.CompiledDir = s.getenv(compiledDirVariable)
 		}
 		if err := s.equip(&o, level, bench); err != nil {
 			return err

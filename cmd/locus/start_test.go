@@ -185,3 +185,28 @@ func TestJoinWaitsForItsCluster(t *testing.T) {
 	require.True(t, strings.HasSuffix(p.err.String(), "interrupted\n"), p.err.String())
 	require.NotContains(t, p.err.String(), "a new cluster begins")
 }
+
+// TestCompiledDir: what a function was compiled to is kept where the flag says, or else the environment.
+func TestCompiledDir(t *testing.T) {
+	t.Parallel()
+	square := guestModules + "c/square.wasm"
+	kept := func(dir string) (n int) {
+		_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				n++
+			}
+			return nil
+		})
+		return n
+	}
+	data, shared, own := t.TempDir(), t.TempDir(), t.TempDir()
+	_, b := spawnNode(t, "--data", data, "--compiled-dir", shared)
+	env := map[string]string{"LOCUS_ADDR": b.Address}
+	require.Zero(t, cli(t, env, "fn", "register", "square2", square).code)
+	cli(t, env, "fn", "call", "square2", "5").is(t, "25\n")
+	require.Positive(t, kept(shared))
+	require.Zero(t, kept(filepath.Join(data, "compiled")))
+
+	require.Zero(t, cli(t, map[string]string{compiledDirVariable: own}, "fn", "test", square, "5").code)
+	require.Positive(t, kept(own))
+}

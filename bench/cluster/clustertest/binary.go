@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/locuskv/locus/internal/guestcache"
 )
 
 // program is what users run.
@@ -62,8 +64,9 @@ func moduleRoot(t testing.TB) string {
 	return strings.TrimSpace(string(root))
 }
 
-// Main runs a package's tests and removes the binaries that they built. It returns the exit status.
+// Main runs a package's tests, whose nodes find guests compiled, and removes the binaries that they built. It returns the exit status.
 func Main(m *testing.M) int {
+	guestcache.Share()
 	status := m.Run()
 	binaries.Lock()
 	defer binaries.Unlock()

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,18 +17,20 @@ const nodes = 3
 // cluster is three processes and the directory that holds everything of theirs.
 type cluster struct {
 	dir     string
+	// compiled is where the nodes keep compiled functions, so that each is compiled once and not by every node.
+	compiled string
 	spawner *spawner
 	procs   []*process
 	pids    [nodes]atomic.Int64 // 0: does not run; read by the sampling of memory
 }
 
 // newCluster makes the directory; nothing runs yet.
-func newCluster(bin, parent string, keep bool) (*cluster, error) {
+func newCluster(bin, parent, compiled string, keep bool) (*cluster, error) {
 	dir, err := os.MkdirTemp(parent, "locus-demo-")
 	if err != nil {
 		return nil, fmt.Errorf("making the demo's directory: %w", err)
 	}
-	c := &cluster{dir: dir, spawner: newSpawner()}
+	c := &cluster{dir: dir, compiled: cmp.Or(compiled, filepath.Join(dir, "compiled")), spawner: newSpawner()}
 	for i := range nodes {
 		name := fmt.Sprintf("node %d", i+1)
 		c.procs = append(c.procs, &process{
@@ -57,7 +60,7 @@ func (c *cluster) startNode(ctx context.Context, i int) error {
 	}
 	p.args = []string{
 		"start", "--insecure", "--output", "json", "--data", filepath.Join(c.dir, fmt.Sprintf("node%d", i+1)),
-		"--listen", listen, "--gossip-listen", gossip, "--http-listen", http,
+		"--compiled-dir", c.compiled, "--listen", listen, "--gossip-listen", gossip, "--http-listen", http,
 		"--min-free-bytes", "268435456", // what runs for a minute may use a disk that is fuller than a server's should be
 	}
 	var join []string

@@ -27,6 +27,8 @@ type Options struct {
 	Rows int64
 	// Parent is the directory in which the demo makes its own. Empty: the system's temporary directory.
 	Parent string
+	// CompiledDir is where nodes keep compiled functions. Empty: the demo's own directory.
+	CompiledDir string
 	// Out takes the results, Progress what happens meanwhile.
 	Out      io.Writer
 	Progress *progress.Reporter
@@ -57,7 +59,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Command == "" {
 		o.Command = "locus"
 	}
-	c, err := newCluster(o.Binary, o.Parent, o.Keep)
+	c, err := newCluster(o.Binary, o.Parent, o.CompiledDir, o.Keep)
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,7 @@ func TestProcessThatHangsIsLeftToItsKiller(t *testing.T) {
 
 func TestClusterLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
-	c, err := newCluster("/nonexistent/locus", parent, false)
+	c, err := newCluster("/nonexistent/locus", parent, "", false)
 	require.NoError(t, err)
 	require.Error(t, c.start(t.Context()))
 	require.Empty(t, c.running())
