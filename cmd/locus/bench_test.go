@@ -20,6 +20,7 @@ import (
 )
 
 func TestBench(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	a := cli(t, env, "bench", "load", "-k", "bench", "--ranges", "3", "--keys", "500")
 	require.Empty(t, a.err)
@@ -96,6 +97,7 @@ func TestBenchFunctions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts Redis where it is installed")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	a := cli(t, nil, "bench", "functions", "--quick", "--rows", "cached,memory", "--dir", dir)
 	require.Zero(t, a.code, a.err)
@@ -231,6 +233,7 @@ func TestBenchPeers(t *testing.T) {
 
 // TestBenchPeersInterrupted: in the middle of what it does, a signal leaves neither process nor file.
 func TestBenchPeersInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, at := range []string{"starting three nodes", "loading 500 keys into locus (3 ranges)", "round 1 of " + endless + ": counter"} {
 		t.Run(at, func(t *testing.T) {
 			p, out, errs, tmp := startPeers(t, "--rounds", endless)

@@ -16,6 +16,7 @@ func TestCheck(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three nodes")
 	}
+	t.Parallel()
 	nemesis := "kill,pause,partition,transfer,split"
 	if runtime.GOOS != "linux" {
 		nemesis = "kill,pause,transfer,split"

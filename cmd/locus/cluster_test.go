@@ -20,6 +20,7 @@ import (
 
 // TestKeysAndValues is a session of a user, line by line.
 func TestKeysAndValues(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
 
@@ -66,6 +67,7 @@ func TestKeysAndValues(t *testing.T) {
 }
 
 func TestTimeToLive(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	cli(t, env, "put", "session", "x", "--ttl", "1h").is(t, "")
 	var item struct{ Expires time.Time }
@@ -76,6 +78,7 @@ func TestTimeToLive(t *testing.T) {
 }
 
 func TestKeyspacesAndRanges(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
 
@@ -136,6 +139,7 @@ func TestKeyspacesAndRanges(t *testing.T) {
 }
 
 func TestStatusAndNodes(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	a := cli(t, env, "status", "--wait")
 	require.Zero(t, a.code, a.err)
@@ -163,6 +167,7 @@ func TestStatusAndNodes(t *testing.T) {
 }
 
 func TestFunctions(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
 
@@ -203,6 +208,7 @@ func TestFunctions(t *testing.T) {
 
 // TestExplain: the plan and what was taken stand beside the result, as text and for a machine.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	for i := range 20 {
 		require.Zero(t, cli(t, env, "put", fmt.Sprintf("k%02d", i), `{"delay":3}`).code)
@@ -233,6 +239,7 @@ func TestExplain(t *testing.T) {
 // TestResume: a run that is interrupted leaves behind where it was, and the same command goes on there; a run that ends leaves
 // nothing.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	require.Zero(t, cli(t, env, "keyspace", "create", "r", "--split-at", "c,e").code)
 	for _, k := range []string{"a", "b", "c", "d", "e"} {
@@ -282,6 +289,7 @@ func (b *brokenPipe) Write(p []byte) (int, error) {
 
 // TestFunctionVersions is the life of a function, line by line.
 func TestFunctionVersions(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	do := func(line string) answer { return cli(t, env, strings.Fields(line)...) }
 	module, err := os.ReadFile(filepath.Join("..", "..", "examples", "guests", "c", "fieldsum.wasm"))
@@ -363,6 +371,7 @@ node s1: version 1, 2, 3 compiled
 
 // TestImport loads a file and lets the flights function sum it up, over all of it and over a part.
 func TestImport(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	dir := t.TempDir()
 	write := func(name, text string) string {

@@ -12,6 +12,7 @@ import (
 
 // TestConsistency reads a key that was written twice, at every level.
 func TestConsistency(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	put := func(value string) string {
 		var w writtenJSON

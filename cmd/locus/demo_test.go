@@ -101,6 +101,7 @@ func TestDemo(t *testing.T) {
 
 // TestDemoInterrupted sends the demo a signal in several places: it ends with status 1, and leaves nothing.
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, at := range []string{"started in", "4. Functions", "killed node"} {
 		t.Run(at, func(t *testing.T) {
 			p, tmp := startDemo(t)

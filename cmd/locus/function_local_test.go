@@ -30,6 +30,7 @@ func withoutFuel(t *testing.T, out string) string {
 }
 
 func TestFnTest(t *testing.T) {
+	t.Parallel()
 	transfer := guestModules + "c/transfer.wasm"
 	accounts := dataFile(t, `{"key":"accounts/a","value":"100"}`, `{"key_hex":"6163636f756e74732f62","value":5}`, `{"key":"other","value":{"x": [1, 2]}}`)
 	csv := dataFile(t, "city,delay", "LAS,7", "SFO,1")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/locuskv/locus/bench/cluster/clustertest"
 	"github.com/locuskv/locus/examples/functions"
 	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/server"
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	guestcache.Share()
+	clustertest.AtOnce(4)
 	os.Exit(m.Run())
 }
 

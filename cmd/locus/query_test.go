@@ -15,6 +15,7 @@ import (
 
 // TestQuery is a session of a user with the sample of flights, over three ranges.
 func TestQuery(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	env["LOCUS_KEYSPACE"] = "flights"
 	require.Zero(t, cli(t, env, "keyspace", "create", "flights", "--split-at", "D,M").code)
@@ -118,6 +119,7 @@ func TestQuery(t *testing.T) {
 
 // TestQueryLayout: binary values, and texts that are no text.
 func TestQueryLayout(t *testing.T) {
+	t.Parallel()
 	env := node(t)
 	for key, value := range map[string]string{"a/1": "\x01\x00AB", "a/2": "\xff\xffCD", "b/1": "\x00\x80\xff\xff", "b/2": "x"} {
 		require.Zero(t, cli(t, env, "put", key, value).code)

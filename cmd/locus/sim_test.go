@@ -9,6 +9,7 @@ import (
 
 // The same seeds give the same summary, which is the last line, but for how long it took.
 func TestSim(t *testing.T) {
+	t.Parallel()
 	line := strings.Fields("sim --seeds 3 --first-seed 4 --steps 60")
 	a := cli(t, nil, line...)
 	require.Zero(t, a.code, a.err)

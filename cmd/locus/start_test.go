@@ -73,6 +73,7 @@ func (p *process) ends(t *testing.T) int {
 // TestNodeEndsOnSignals: a node serves, ends in order on SIGTERM and SIGINT with status 0, and the next
 // start on the same directory has everything; after SIGKILL too.
 func TestNodeEndsOnSignals(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	cluster := ""
 	for i, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt, os.Kill, syscall.SIGTERM} {
@@ -100,6 +101,7 @@ func TestNodeEndsOnSignals(t *testing.T) {
 }
 
 func TestNodePrintsItsAddresses(t *testing.T) {
+	t.Parallel()
 	p := spawn(t, nil, "start", "--insecure", "--listen", "127.0.0.1:0", "--data", t.TempDir())
 	text := make([]byte, 4096)
 	n, err := io.ReadAtLeast(p.out, text, 200)
@@ -113,6 +115,7 @@ func TestNodePrintsItsAddresses(t *testing.T) {
 
 // TestNodeThatCannotStart: one line that names what is wrong, status 1, and nothing changed.
 func TestNodeThatCannotStart(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -177,6 +180,7 @@ func findFormat(t *testing.T, dir string) formatFile {
 
 // TestJoinWaitsForItsCluster: a node with --join begins no cluster, and a signal ends its waiting.
 func TestJoinWaitsForItsCluster(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	p := spawn(t, nil, "start", "--insecure", "--listen", "127.0.0.1:0", "--data", dir, "--join", "127.0.0.1:1", "--log-level", "info")
 	require.Eventually(t, func() bool { _, err := os.Stat(dir); return err == nil }, time.Minute, time.Millisecond)

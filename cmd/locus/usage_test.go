@@ -136,6 +136,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestNobodyThere(t *testing.T) {
+	t.Parallel()
 	for _, line := range []string{"get a", "put a b", "scan", "status", "status --wait", "node list", "fn call square 5"} {
 		args := append(strings.Fields(line), "--addr", "127.0.0.1:1", "--timeout", "200ms")
 		cli(t, nil, args...).fails(t, "127.0.0.1:1")
@@ -190,6 +191,7 @@ func (c timedOut) Err() error {
 
 // TestNobodyThereIsToldSoon: a node that was never started is no reason to wait for half a minute.
 func TestNobodyThereIsToldSoon(t *testing.T) {
+	t.Parallel()
 	begun := time.Now()
 	cli(t, nil, "get", "a", "--addr", "127.0.0.1:1,127.0.0.1:2").fails(t, "no node runs at 127.0.0.1:1, 127.0.0.1:2: connection refused")
 	require.Less(t, time.Since(begun), defaultTimeout/2)
