@@ -16,12 +16,12 @@ const nodes = 3
 
 // cluster is three processes and the directory that holds everything of theirs.
 type cluster struct {
-	dir     string
+	dir string
 	// compiled is where the nodes keep compiled functions, so that each is compiled once and not by every node.
 	compiled string
-	spawner *spawner
-	procs   []*process
-	pids    [nodes]atomic.Int64 // 0: does not run; read by the sampling of memory
+	spawner  *spawner
+	procs    []*process
+	pids     [nodes]atomic.Int64 // 0: does not run; read by the sampling of memory
 }
 
 // newCluster makes the directory; nothing runs yet.

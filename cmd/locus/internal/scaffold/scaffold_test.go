@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/udf"
 	"github.com/locuskv/locus/udf/local"
 )
@@ -76,7 +77,7 @@ func TestProjects(t *testing.T) {
 			call := func(arg, value string) (*local.Report, error) {
 				return local.Run(context.Background(), module, local.Options{
 					Function: "my-adder", Key: []byte("visits"), Argument: []byte(arg),
-					Records: []local.Record{{Key: []byte("visits"), Value: []byte(value)}},
+					CompiledDir: guestcache.Dir(), Records: []local.Record{{Key: []byte("visits"), Value: []byte(value)}},
 				})
 			}
 			report, err := call("5", "37")
