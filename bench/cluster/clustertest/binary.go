@@ -1,14 +1,18 @@
 package clustertest
 
 import (
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/locuskv/locus/internal/guestcache"
+	"github.com/locuskv/locus/internal/vfs"
 )
 
 // program is what users run.
@@ -21,8 +25,8 @@ var binaries struct {
 	built map[string]string
 }
 
-// Binary is the path of the locus binary, built with the given flags of "go build" once per test process.
-// Without a go tool the test is skipped. The test binary's TestMain has to be Main.
+// Binary is the path of the locus binary, built with the given flags of "go build" once per test process, and without flags
+// only if the sources have changed since another built it. Without a go tool the test is skipped. The test binary's TestMain has to be Main.
 func Binary(t testing.TB, flags ...string) string {
 	t.Helper()
 	goTool, err := exec.LookPath("go")
@@ -46,12 +50,53 @@ func Binary(t testing.TB, flags ...string) string {
 		t.Fatalf("making a directory for the binary: %v", err)
 	}
 	path := filepath.Join(dir, "locus")
+	if len(flags) > 0 || !copyShared(t, goTool, path) {
+		build(t, goTool, path, flags...)
+	}
+	binaries.built[key] = path
+	return path
+}
+
+func build(t testing.TB, goTool, path string, flags ...string) {
+	t.Helper()
 	args := append(append([]string{"build"}, flags...), "-o", path, program)
 	if out, err := exec.Command(goTool, args...).CombinedOutput(); err != nil {
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	binaries.built[key] = path
-	return path
+}
+
+// copyShared brings the binary in the user's cache directory up to date and copies it, under a lock: the go tool leaves a
+// binary alone that is what it would link, which takes it 3 s of CPU. It is false if there is no place for it.
+func copyShared(t testing.TB, goTool, path string) bool {
+	t.Helper()
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return false
+	}
+	dir := filepath.Join(base, "locus-test-binary")
+	if os.MkdirAll(dir, 0o700) != nil {
+		return false
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	shared := filepath.Join(dir, filepath.Base(path))
+	build(t, goTool, shared)
+	b, err := os.ReadFile(shared)
+	return err == nil && os.WriteFile(path, b, 0o700) == nil
+}
+
+// lockFile waits for its turn: until a package that builds is done.
+func lockFile(path string) (io.Closer, error) {
+	for {
+		lock, err := vfs.OS().Lock(path)
+		if !errors.Is(err, vfs.ErrLocked) {
+			return lock, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // moduleRoot is where the module's sources are.
