@@ -139,7 +139,7 @@ func (b *bench) fill(ctx context.Context, needs need) error {
 	if needs.calls {
 		l := load.Defaults()
 		l.Keys = b.size.callKeys
-		if err := locusload.Prepare(ctx, b.db, callKeyspace, manyRanges, nil); err != nil {
+		if err := b.db.CreateKeyspace(ctx, callKeyspace, client.KeyspaceOptions{SplitAt: load.Splits(manyRanges)}); err != nil {
 			return err
 		}
 		if err := locusload.Fill(ctx, b.db.Keyspace(callKeyspace), l, nil); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/locuskv/locus/bench/functions/native"
 	"github.com/locuskv/locus/examples/flights"
 	"github.com/locuskv/locus/examples/flights/delays"
+	"github.com/locuskv/locus/internal/guestcache"
 )
 
 func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
@@ -223,7 +224,7 @@ func TestRun(t *testing.T) {
 		t.Skip("starts processes, for half a minute")
 	}
 	o := Quickly()
-	o.Binary, o.Parent = clustertest.Binary(t), t.TempDir()
+	o.Binary, o.Parent, o.CompiledDir = clustertest.Binary(t), t.TempDir(), guestcache.Dir()
 	r, err := Run(t.Context(), o)
 	require.NoError(t, err)
 	require.NotEmpty(t, r.Version)

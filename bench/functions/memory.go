@@ -27,7 +27,9 @@ func (b *bench) memory(ctx context.Context, row *Row) error {
 		{"guest in Go", flights.FunctionName, "null", flights.Module, max(2, b.size.instances/4), nil},
 	} {
 		contenders = append(contenders, &contender{name: g.name, unit: "bytes", turn: func(ctx context.Context) (float64, error) {
-			return weigh(ctx, g.function, g.module, []byte(g.argument), g.batches, g.count)
+			return weigh(ctx, g.function, g.module, []byte(g.argument), g.batches, wasm.Options{
+				MaxInstances: g.count, PoolBytes: 1 << 40, CacheDir: b.compiledDir(),
+			})
 		}})
 	}
 	if err := interleave(ctx, row, b.o.Rounds, contenders...); err != nil {
@@ -39,8 +41,8 @@ func (b *bench) memory(ctx context.Context, row *Row) error {
 }
 
 // weigh is the mean memory of the instances but the first.
-func weigh(ctx context.Context, name string, module, argument []byte, batches [][]byte, count int) (bytes float64, err error) {
-	r, err := wasm.NewRuntime(wasm.Options{MaxInstances: count, PoolBytes: 1 << 40})
+func weigh(ctx context.Context, name string, module, argument []byte, batches [][]byte, o wasm.Options) (bytes float64, err error) {
+	r, err := wasm.NewRuntime(o)
 	if err != nil {
 		return 0, err
 	}
@@ -51,7 +53,7 @@ func weigh(ctx context.Context, name string, module, argument []byte, batches []
 	}
 	defer f.Close()
 	var before uint64
-	for i := range count {
+	for i := range o.MaxInstances {
 		a, err := f.NewAccumulator(ctx, udf.CodecJSON, argument)
 		if err != nil {
 			return 0, err
@@ -64,7 +66,7 @@ func weigh(ctx context.Context, name string, module, argument []byte, batches []
 			before = heap()
 		}
 	}
-	return float64(heap()-before) / float64(count-1), nil
+	return float64(heap()-before) / float64(o.MaxInstances-1), nil
 }
 
 func heap() uint64 {

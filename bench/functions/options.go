@@ -17,9 +17,11 @@ const (
 
 // Options say what Run does.
 type Options struct {
-	Binary  string // the locus to run
-	Parent  string // where the temporary directory is made; empty: the system's place
-	Flights string // a file of flights (CSV, gzipped or not); empty: the bundled ones, again and again
+	Binary string // the locus to run
+	Parent string // where the temporary directory is made; empty: the system's place
+	// CompiledDir is where this process keeps compiled functions; empty: in the temporary directory.
+	CompiledDir string
+	Flights     string // a file of flights (CSV, gzipped or not); empty: the bundled ones, again and again
 	// Records is how many flights are stored, in each of two layouts.
 	Records int
 	// Rounds is how many turns each contender has. Duration is how long a turn of calls lasts; a turn of an aggregate is one run.

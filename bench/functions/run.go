@@ -1,10 +1,12 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -55,6 +57,11 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, ctx.Err()
 	}
 	return b.report, err
+}
+
+// compiledDir is where this process keeps compiled functions from turn to turn.
+func (b *bench) compiledDir() string {
+	return cmp.Or(b.o.CompiledDir, filepath.Join(b.group.Dir(), "compiled"))
 }
 
 // job is a row that is wanted, with its line of the table.

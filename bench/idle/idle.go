@@ -1,6 +1,7 @@
 package idle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,8 @@ const (
 	createWithin = 10 * time.Minute
 	// settleWithin is how long the CPU may go on falling before it is measured all the same.
 	settleWithin = 5 * time.Minute
-	// settleFor is how long the CPU is looked at to find out whether it falls.
-	settleFor = 5 * time.Second
+	// lookFor is the default of Options.Look.
+	lookFor   = 5 * time.Second
 	pollEvery = 100 * time.Millisecond
 	keyspace  = "idle"
 )
@@ -42,6 +43,8 @@ type Options struct {
 	Parent   string        // where the temporary directory is made; empty: the system's place
 	Ranges   int           // of the keyspace
 	Duration time.Duration // of the measurement
+	// Look is how long the CPU is looked at, each time, to find out whether it still falls; 0: 5 s.
+	Look time.Duration
 	// Profile, if not empty, is a directory that gets a CPU profile of each node, taken after the measurement and as long.
 	Profile string
 	// Tell, if not nil, is told what is done next.
@@ -129,7 +132,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	o.Tell(fmt.Sprintf("all replicated after %.1f s; waiting until the nodes are quiet", r.Creating))
-	if r.Settling, err = took(func() error { return c.settle(ctx) }); err != nil {
+	if r.Settling, err = took(func() error { return c.settle(ctx, cmp.Or(o.Look, lookFor)) }); err != nil {
 		return nil, err
 	}
 	o.Tell(fmt.Sprintf("measuring for %s", o.Duration))
@@ -272,12 +275,12 @@ func sum(cpu [nodes]time.Duration) (all time.Duration) {
 // settle waits until the leases mostly stay where they are, which placement evens out some per second, and what the nodes
 // take no longer falls, because ranges fall quiet one by one: both for two looks in a row. Some leases always move, because
 // quiet followers wake now and then.
-func (c *cluster) settle(ctx context.Context) error {
+func (c *cluster) settle(ctx context.Context, look time.Duration) error {
 	least := time.Duration(1<<63 - 1)
 	var leases [nodes]uint64
 	calm := 0
 	for begun := time.Now(); calm < 2 && time.Since(begun) < settleWithin; {
-		cpu, _, err := c.during(ctx, settleFor)
+		cpu, _, err := c.during(ctx, look)
 		if err != nil {
 			return err
 		}

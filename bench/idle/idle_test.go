@@ -33,6 +33,7 @@ func TestRun(t *testing.T) {
 	}
 	o := Defaults()
 	o.Binary, o.Parent, o.Profile, o.Ranges, o.Duration = clustertest.Binary(t), t.TempDir(), t.TempDir(), 5, 2*time.Second
+	o.Look = time.Second
 	var told []string
 	o.Tell = func(text string) { told = append(told, text) }
 	r, err := Run(t.Context(), o)

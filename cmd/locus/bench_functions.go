@@ -54,6 +54,7 @@ highest. --file takes flights from a CSV file (gzipped or not), of which the fir
 				}
 			}
 		}
+		o.CompiledDir = s.getenv(compiledDirVariable)
 		if err := o.Validate(); err != nil {
 			return err
 		}

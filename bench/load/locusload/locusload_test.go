@@ -35,6 +35,7 @@ func open(t *testing.T) *client.DB {
 }
 
 func TestWorkloads(t *testing.T) {
+	t.Parallel()
 	db := open(t)
 	o := load.Defaults()
 	o.Keys, o.Clients, o.Duration, o.Warmup = 1000, 8, 100*time.Millisecond, 0
@@ -99,6 +100,7 @@ func TestCacheRate(t *testing.T) {
 
 // TestMetricsOfANode: the hit rate is read if there is one, and nothing is told that was not measured.
 func TestMetricsOfANode(t *testing.T) {
+	t.Parallel()
 	db := open(t)
 	nodes, err := db.Nodes(t.Context())
 	require.NoError(t, err)

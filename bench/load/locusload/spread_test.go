@@ -86,6 +86,7 @@ func TestPrepareSpreads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("three nodes")
 	}
+	t.Parallel()
 	var addrs []string
 	for range 3 {
 		n, err := server.Start(t.Context(), server.Options{
