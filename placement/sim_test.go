@@ -21,6 +21,7 @@ var (
 // eachSeed plays a story under many seeds; a failure names the one to replay with
 // go test ./placement -run NAME -placement.seeds 1 -placement.seed N.
 func eachSeed(t *testing.T, lossy bool, story func(w *world)) {
+	t.Parallel()
 	for i := range *simSeeds {
 		story(newWorld(t, *simSeed+uint64(i), lossy))
 	}

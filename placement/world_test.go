@@ -374,11 +374,12 @@ func (s *simStore) shorten(req *locuspb.HeartbeatRequest) {
 		}
 	}
 	req.Leading = leading
-	for _, id := range slices.Sorted(maps.Keys(s.told)) {
+	for id := range s.told {
 		if !led[id] {
 			req.Released = append(req.Released, id)
 		}
 	}
+	slices.Sort(req.Released)
 }
 
 // answered takes the driver's word on what it has; answers may come late, twice and out of order.
