@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/vfs"
@@ -137,9 +138,9 @@ func (p *preparer) prepare(ctx context.Context) {
 		if !p.listed && !p.functions.onDisk(i.Hash) {
 			continue // the cluster can't be asked yet
 		}
-		if err := p.functions.prepare(ctx, i); err != nil {
-			p.log.Debug("a function is not prepared: its first call tries again", "function", i.Name, "version", i.Version, "error", err)
-		}
+		began := time.Now()
+		err := p.functions.prepare(ctx, i)
+		p.log.Debug("function prepared", "function", i.Name, "hash", i.Hash, "took", time.Since(began), "error", err)
 	}
 }
 

@@ -25,7 +25,7 @@ type slowCompiler struct {
 	anyCompiler
 	mu      sync.Mutex
 	names   []string
-	held    chan struct{} // a compilation takes one, or its end; nil: none waits
+	held    chan struct{} // until it is closed, compilations wait; nil: none does
 	failure func(name string) error
 	closed  bool
 }
@@ -48,6 +48,14 @@ func (c *slowCompiler) Compile(ctx context.Context, name string, module []byte) 
 func (c *slowCompiler) Close() error {
 	c.closed = true
 	return nil
+}
+
+// hold has compilations wait until they are let go, or the test ends.
+func (c *slowCompiler) hold(t *testing.T) (let func()) {
+	c.held = make(chan struct{})
+	let = sync.OnceFunc(func() { close(c.held) })
+	t.Cleanup(let)
+	return let
 }
 
 // taken is what was compiled since it was last asked.
@@ -93,9 +101,10 @@ func registered(numbers ...int) (list []*locuspb.FunctionInfo) {
 	return list
 }
 
-// runs runs the preparer in a bubble, where await waits until it has nothing to do.
+// runs runs the preparer in a bubble until it has nothing to do.
 func runs(t *testing.T, p *preparer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
 	var wg sync.WaitGroup
 	wg.Go(func() { p.run(ctx) })
 	synctest.Wait()
@@ -150,11 +159,11 @@ func TestPreparesWhatWasReady(t *testing.T) {
 		stop()
 
 		p, c := preparedNode(t, dir)
-		c.held = make(chan struct{})
+		let := c.hold(t)
 		stop = runs(t, p)
 		require.Equal(t, []string{"f2"}, c.taken(), "one at a time")
 		require.NoFileExists(t, p.file, "if a module ended the process now, it would not do so again")
-		close(c.held)
+		let()
 		synctest.Wait()
 		require.ElementsMatch(t, []string{"f1", "f3"}, c.taken())
 		require.FileExists(t, p.file)
@@ -175,7 +184,7 @@ func TestACallJoinsItsPreparation(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		p, c := preparedNode(t, dir)
-		c.held = make(chan struct{})
+		let := c.hold(t)
 		stop := runs(t, p)
 		p.hears(nil)
 		list := registered(1, 2)
@@ -191,7 +200,7 @@ func TestACallJoinsItsPreparation(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, []string{"f2", "f1"}, c.taken(), "f2 by the preparer, and f1 by its call, which waits for nobody")
-		close(c.held)
+		let()
 		wg.Wait()
 		synctest.Wait()
 		require.Empty(t, c.taken())
@@ -247,7 +256,7 @@ func TestClosingWaitsForTheCompiler(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		p, c := preparedNode(t, dir)
-		c.held = make(chan struct{})
+		let := c.hold(t)
 		stop := runs(t, p)
 		p.hears(nil)
 		p.hears(registered(1))
@@ -257,7 +266,7 @@ func TestClosingWaitsForTheCompiler(t *testing.T) {
 		wg.Go(func() { require.NoError(t, p.functions.close()) })
 		synctest.Wait()
 		require.False(t, c.closed)
-		close(c.held)
+		let()
 		wg.Wait()
 		require.True(t, c.closed)
 		_, err := p.functions.inspect(context.Background(), "f2", []byte("f2"))
