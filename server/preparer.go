@@ -15,7 +15,7 @@ import (
 )
 
 // maxPrepared and maxPreparedBytes bound the functions that a node makes ready before anybody has called them there, and their
-// modules. A module takes some ten times its size in memory when it is ready: 20 MB of a Go guest, of which six fit, 0.1 MB of one in C.
+// modules. A module takes some ten times its size in memory when it is ready: 20 MB of a Go guest, of which six fit.
 const (
 	maxPrepared      = 16
 	maxPreparedBytes = 16 << 20
@@ -87,26 +87,26 @@ func (p *preparer) run(ctx context.Context) {
 	}
 }
 
-// choose takes over a list, and finds out what is wanted now.
+// choose takes over a list, and finds out what is wanted now: what has become active, the youngest first, and then what was wanted before.
 func (p *preparer) choose(list []*locuspb.FunctionInfo) {
 	before, now := cacheKeys(p.active), make(map[string]bool)
-	var active, fresh []*locuspb.FunctionInfo
+	var active, wanted []*locuspb.FunctionInfo
 	for _, i := range list {
 		if _, native := p.functions.native.Lookup(i.Name); native || !i.Active {
 			continue
 		}
 		active = append(active, i)
 		if now[cacheKey(i)] = true; p.listed && !before[cacheKey(i)] {
-			fresh = append(fresh, i)
+			wanted = append(wanted, i)
 		}
 	}
-	slices.SortStableFunc(fresh, func(a, b *locuspb.FunctionInfo) int { return cmp.Compare(b.Registered, a.Registered) })
+	slices.SortStableFunc(wanted, func(a, b *locuspb.FunctionInfo) int { return cmp.Compare(b.Registered, a.Registered) })
 	for _, i := range p.wanted {
 		if now[cacheKey(i)] {
-			fresh = append(fresh, i)
+			wanted = append(wanted, i)
 		}
 	}
-	p.active, p.listed, p.wanted = active, true, bounded(fresh)
+	p.active, p.listed, p.wanted = active, true, bounded(wanted)
 }
 
 func cacheKeys(list []*locuspb.FunctionInfo) map[string]bool {

@@ -145,6 +145,24 @@ func TestPreparesWhatBecomesActive(t *testing.T) {
 	})
 }
 
+// TestIdlesWithoutNews: lists that say nothing new wake nobody, and of lists that wait only the newest is looked at.
+func TestIdlesWithoutNews(t *testing.T) {
+	p, _ := preparedNode(t, t.TempDir())
+	for _, list := range [][]*locuspb.FunctionInfo{nil, registered(1), registered(1, 2), {}} {
+		p.heard(list)
+		require.Len(t, <-p.lists, len(list))
+		p.heard(list)
+		require.Empty(t, p.lists)
+	}
+	p.heard(registered(1))
+	p.heard(registered(1, 2))
+	require.Len(t, <-p.lists, 2)
+	inactive := registered(1, 2)
+	inactive[0].Active = false
+	p.heard(inactive)
+	require.Len(t, p.lists, 1)
+}
+
 // TestPreparesWhatWasReady: a node that starts makes ready what its last run had, the last used first, before it hears anything.
 func TestPreparesWhatWasReady(t *testing.T) {
 	dir := t.TempDir()
