@@ -33,8 +33,10 @@ const (
 type preparer struct {
 	functions *functions
 	log       *slog.Logger
-	file      string                       // what was ready, for the next start
-	lists     chan []*locuspb.FunctionInfo // of capacity 1: the newest that run has not seen
+	file      string // what was ready, for the next start
+	// first has the first list, which says what was active before the node came. lists has the newest that run has not seen. Both are
+	// of capacity 1.
+	first, lists chan []*locuspb.FunctionInfo
 
 	// These are of heard alone.
 	last []*locuspb.FunctionInfo
@@ -48,15 +50,21 @@ type preparer struct {
 }
 
 func newPreparer(f *functions, file string, log *slog.Logger) *preparer {
-	return &preparer{functions: f, file: file, log: log, lists: make(chan []*locuspb.FunctionInfo, 1)}
+	list := func() chan []*locuspb.FunctionInfo { return make(chan []*locuspb.FunctionInfo, 1) }
+	return &preparer{functions: f, file: file, log: log, first: list(), lists: list()}
 }
 
 // heard takes the registered functions. It is called with each answer of the driver, by one goroutine.
 func (p *preparer) heard(list []*locuspb.FunctionInfo) {
-	if p.told && slices.EqualFunc(p.last, list, sameVersion) {
+	if !p.told {
+		p.last, p.told = list, true
+		p.first <- list
 		return
 	}
-	p.last, p.told = list, true
+	if slices.EqualFunc(p.last, list, sameVersion) {
+		return
+	}
+	p.last = list
 	select {
 	case <-p.lists:
 	default:
@@ -74,13 +82,13 @@ func (p *preparer) run(ctx context.Context) {
 	p.active = p.takeRecords()
 	p.wanted = p.active
 	p.prepare(ctx)
-	for {
+	for lists := p.first; ; lists = p.lists {
 		p.keepRecords()
 		select {
 		case <-ctx.Done():
 			p.keepRecords()
 			return
-		case list := <-p.lists:
+		case list := <-lists:
 			p.choose(list)
 			p.prepare(ctx)
 		}
@@ -132,7 +140,7 @@ func bounded(list []*locuspb.FunctionInfo) []*locuspb.FunctionInfo {
 func (p *preparer) prepare(ctx context.Context) {
 	p.functions.forgetUnused(cacheKeys(p.wanted))
 	for _, i := range p.wanted {
-		if ctx.Err() != nil || len(p.lists) > 0 || p.functions.full() {
+		if ctx.Err() != nil || len(p.first)+len(p.lists) > 0 || p.functions.full() {
 			return
 		}
 		if !p.listed && !p.functions.onDisk(i.Hash) {

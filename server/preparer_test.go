@@ -148,7 +148,11 @@ func TestPreparesWhatBecomesActive(t *testing.T) {
 // TestIdlesWithoutNews: lists that say nothing new wake nobody, and of lists that wait only the newest is looked at.
 func TestIdlesWithoutNews(t *testing.T) {
 	p, _ := preparedNode(t, t.TempDir())
-	for _, list := range [][]*locuspb.FunctionInfo{nil, registered(1), registered(1, 2), {}} {
+	p.heard(nil)
+	require.Empty(t, <-p.first)
+	p.heard(nil)
+	require.Empty(t, p.lists)
+	for _, list := range [][]*locuspb.FunctionInfo{registered(1), registered(1, 2), {}} {
 		p.heard(list)
 		require.Len(t, <-p.lists, len(list))
 		p.heard(list)
@@ -161,6 +165,18 @@ func TestIdlesWithoutNews(t *testing.T) {
 	inactive[0].Active = false
 	p.heard(inactive)
 	require.Len(t, p.lists, 1)
+}
+
+// TestTheFirstListIsSeen: what becomes active while a node is busy with its start is prepared all the same.
+func TestTheFirstListIsSeen(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		p, c := preparedNode(t, dir)
+		p.heard(registered(1))
+		p.heard(registered(1, 2))
+		runs(t, p)()
+		require.Equal(t, []string{"f2"}, c.taken())
+	})
 }
 
 // TestPreparesWhatWasReady: a node that starts makes ready what its last run had, the last used first, before it hears anything.
@@ -332,6 +348,9 @@ func isReady(n *Node) bool {
 // TestReadyWithoutACall: every node of a cluster has a function ready that was registered at one.
 func TestReadyWithoutACall(t *testing.T) {
 	c, db := threeNodes(t)
+	for _, n := range c.nodes() {
+		eventually(t, "it has heard of the functions", n.functions.trust.current)
+	}
 	registerVersions(t, db, 1, "vcall")
 	for _, n := range c.nodes() {
 		eventually(t, "the function is ready on each node", func() bool { return isReady(n) })
@@ -342,6 +361,7 @@ func TestReadyWithoutACall(t *testing.T) {
 func TestReadyAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "n")
 	n := startNode(t, testOptions(t, dir))
+	eventually(t, "it has heard of the functions", n.functions.trust.current)
 	registerVersions(t, openClient(t, []*Node{n}), 1, "vcall")
 	eventually(t, "its module is on the disk", func() bool { return n.functions.onDisk(hashOf(versionGuest('1'))) })
 	require.NoError(t, n.Stop(context.Background()))
