@@ -48,6 +48,7 @@ func (n *Node) assemble(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("server: starting the WebAssembly runtime: %w", err)
 	}
+	life, end := context.WithCancel(context.Background())
 	n.functions = &functions{
 		node: n.ident.NodeID, native: n.o.Functions.With(operators.Functions()...), compiler: wasmCompiler{modules}, cmap: n.cmap,
 		fs: n.dir.fs, dir: n.dir.file(moduleDir),
@@ -55,9 +56,10 @@ func (n *Node) assemble(context.Context) error {
 			return n.registered(ctx)
 		},
 		fetch: func(ctx context.Context, hash string) ([]byte, error) { return n.catalog.module(ctx, hash) },
-		trust: trust{clock: boottime.Now, refresh: func() { n.reporter.refresh() }},
+		trust: trust{clock: boottime.Now, refresh: func() { n.reporter.refresh() }}, life: life, end: end,
 	}
 	n.functions.accounts = newAccounts(n.functions.known)
+	n.preparer = newPreparer(n.functions, n.dir.file(preparedFile), n.log)
 	n.tidier = &tidier{functions: n.functions, compiled: compiled, limit: maxCompiledBytes}
 	return nil
 }
@@ -119,7 +121,10 @@ func (n *Node) connectStore(s store) {
 	n.reporter.finder, n.reporter.office, n.reporter.self = n.finder, n.office, n.self
 	n.reporter.interval, n.reporter.log, n.reporter.learned = n.o.HeartbeatInterval, n.log, n.keepPeers
 	n.reporter.trusted = n.functions.trust.renew
-	n.reporter.functions = func(list []*locuspb.FunctionInfo) { n.tidier.look(list, n.wg.Go) }
+	n.reporter.functions = func(list []*locuspb.FunctionInfo) {
+		n.preparer.heard(list)
+		n.tidier.look(list, n.wg.Go)
+	}
 	n.reporter.moved = func() uint64 { return n.store.Changes() }
 	n.dispatcher = &dispatcher{
 		store: s, clock: n.clock, cmap: n.cmap, functions: n.functions, refetch: n.refetchKeyspaces,

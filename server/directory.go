@@ -22,10 +22,11 @@ const dataFormat = 1
 
 // Names in a data directory.
 const (
-	formatFile   = "LOCUS"        // "locus data format N": what makes a directory one of Locus
-	lockName     = "LOCK"         // held while a process has the directory open
-	beginsFile   = "INITIALIZING" // there until a fresh directory is complete
-	peersFile    = "peers.json"   // addresses of the other nodes, to find the cluster again
+	formatFile   = "LOCUS"         // "locus data format N": what makes a directory one of Locus
+	lockName     = "LOCK"          // held while a process has the directory open
+	beginsFile   = "INITIALIZING"  // there until a fresh directory is complete
+	peersFile    = "peers.json"    // addresses of the other nodes, to find the cluster again
+	preparedFile = "prepared.json" // functions that were ready
 	engineDir    = "engine"
 	logDir       = "raft"
 	snapshotDir  = "snapshots"

@@ -22,7 +22,7 @@
 //  5. open the store: recovery (undo, replay). From here Raft could send, but nothing comes in.
 //  6. gossip.
 //  7. serve gRPC.
-//  8. loops: ticks, the office of the placement driver, heartbeats.
+//  8. loops: ticks, the office of the placement driver, heartbeats, functions that were ready before (preparer.go).
 //  9. serve HTTP: who finds it open finds a node that has started. Ready it is when /readyz says so.
 //
 // # Stop

@@ -26,6 +26,9 @@ import (
 // maxCompiled bounds the modules that a node keeps compiled. One of a Go guest takes some 20 MB.
 const maxCompiled = 64
 
+// errClosing sends a call to another node.
+var errClosing = &api.RetryError{Reason: "the node stops"}
+
 // compiler makes WebAssembly modules runnable.
 type compiler interface {
 	Compile(ctx context.Context, name string, module []byte) (udf.Runnable, error)
@@ -60,8 +63,14 @@ type functions struct {
 	limit int           // of compiled modules; 0: maxCompiled
 	uses  atomic.Uint64 // counts: what was used last has the highest number
 
+	// life ends with close, and so does what is being fetched or compiled for callers who may have gone; nil: it never does.
+	life    context.Context
+	end     context.CancelFunc
+	loading sync.WaitGroup // modules that are being compiled; it grows under mu, and not once closed is set
+
 	mu struct {
 		sync.RWMutex
+		closed   bool
 		compiled map[string]*compiled // by name and hash
 		// versions are those that have been resolved. One that is in use stays, so that whoever was admitted with it finds it.
 		versions map[functionVersion]*compiled
@@ -79,10 +88,10 @@ type compiled struct {
 	runnable udf.Runnable
 	key      string
 	hash     string
-	users    atomic.Int64 // rises under functions.mu only
-	used     atomic.Uint64
-	evicted  atomic.Bool // set under functions.mu
-	closed   bool        // guarded by functions.mu
+	users    atomic.Int64  // rises under functions.mu only
+	used     atomic.Uint64 // 0: it was prepared, and never used
+	evicted  atomic.Bool   // set under functions.mu
+	closed   bool          // guarded by functions.mu
 }
 
 // function is one that this node can run, resolved. Release it.
@@ -164,7 +173,7 @@ func (f *functions) resolvePinned(ctx context.Context, name string, version uint
 
 // use counts a user in. REQUIRES: mu, for reading at least.
 func (f *functions) use(c *compiled, version uint32) function {
-	c.used.Store(f.uses.Add(1))
+	c.used.Store(f.nextUse())
 	c.users.Add(1)
 	return function{runnable: c.runnable, version: version, hash: c.hash, owner: f, compiled: c}
 }
@@ -238,9 +247,8 @@ func (f *functions) cached(info *locuspb.FunctionInfo) (function, bool) {
 // load compiles a module once, however many ask for it.
 func (f *functions) load(ctx context.Context, info *locuspb.FunctionInfo) (function, error) {
 	for {
-		v := f.loads.DoChan(cacheKey(info), func() (any, error) { return nil, f.compile(ctx, info) })
 		select {
-		case r := <-v:
+		case r := <-f.start(ctx, info, f.nextUse):
 			if r.Err != nil {
 				return function{}, r.Err
 			}
@@ -253,42 +261,111 @@ func (f *functions) load(ctx context.Context, info *locuspb.FunctionInfo) (funct
 	}
 }
 
-// compile fetches and compiles a module, if nobody has.
-func (f *functions) compile(ctx context.Context, info *locuspb.FunctionInfo) error {
-	if fn, ok := f.cached(info); ok {
-		fn.release()
-		return nil
+// start begins to load a module, or joins whoever does. used is the compiled module's first number.
+func (f *functions) start(ctx context.Context, info *locuspb.FunctionInfo, used func() uint64) <-chan singleflight.Result {
+	return f.loads.DoChan(cacheKey(info), func() (any, error) {
+		r, err := f.compile(ctx, info)
+		if r != nil {
+			f.keep(info, r, used())
+		}
+		return nil, err
+	})
+}
+
+func (f *functions) nextUse() uint64 { return f.uses.Add(1) }
+
+// compile fetches and compiles a module. It is nil if that has been done.
+func (f *functions) compile(ctx context.Context, info *locuspb.FunctionInfo) (udf.Runnable, error) {
+	if f.isCompiled(info) {
+		return nil, nil
 	}
-	// Others wait for this load too: it does not end with the first caller's context.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+	ctx, cancel := f.detached(ctx)
 	defer cancel()
 	module, err := f.module(ctx, info.Hash)
 	if err != nil {
-		return fmt.Errorf("server: fetching function %q version %d: %w", info.Name, info.Version, err)
+		return nil, fmt.Errorf("server: fetching function %q version %d: %w", info.Name, info.Version, err)
 	}
-	r, err := f.compiler.Compile(ctx, info.Name, module)
-	if err == nil {
-		f.keep(info, r)
+	return f.make(ctx, info.Name, module)
+}
+
+// detached is a context for what others may come to wait for too: it ends with the node, and not with the first caller.
+func (f *functions) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+	if f.life == nil {
+		return ctx, cancel
 	}
-	return err
+	stop := context.AfterFunc(f.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// make has the compiler make a function of a module. A compiler that panics has refused the module: nodes prepare functions by
+// themselves, and would end with it again and again.
+func (f *functions) make(ctx context.Context, name string, module []byte) (r udf.Runnable, err error) {
+	if !f.begin() {
+		return nil, errClosing
+	}
+	defer f.loading.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			r, err = nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("the module of function %q was refused: the compiler failed: %v", name, p)}
+		}
+	}()
+	return f.compiler.Compile(ctx, name, module)
+}
+
+// begin counts a use of the compiler, unless that is being closed.
+func (f *functions) begin() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.mu.closed {
+		f.loading.Add(1)
+	}
+	return !f.mu.closed
+}
+
+// close ends what is being loaded, waits for the compiler, which finishes the module it is at, and closes it.
+func (f *functions) close() error {
+	f.mu.Lock()
+	f.mu.closed = true
+	f.mu.Unlock()
+	if f.end != nil {
+		f.end()
+	}
+	f.loading.Wait()
+	return f.compiler.Close()
 }
 
 // keep remembers a compiled module and forgets the one used longest ago when there are too many.
-func (f *functions) keep(info *locuspb.FunctionInfo, r udf.Runnable) {
+func (f *functions) keep(info *locuspb.FunctionInfo, r udf.Runnable, used uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.mu.compiled == nil {
 		f.mu.compiled, f.mu.versions = map[string]*compiled{}, map[functionVersion]*compiled{}
 	}
 	c := &compiled{runnable: r, key: cacheKey(info), hash: info.Hash}
-	c.used.Store(f.uses.Add(1))
+	c.used.Store(used)
 	if f.mu.compiled[c.key] != nil { // two registrations of one module at a time
 		c.evicted.Store(true)
 		f.closeUnused(c)
 		return
 	}
 	f.mu.compiled[c.key] = c
-	f.evict(cmp.Or(f.limit, maxCompiled))
+	f.evict(f.maxCompiled())
+}
+
+func (f *functions) maxCompiled() int { return cmp.Or(f.limit, maxCompiled) }
+
+func (f *functions) isCompiled(info *locuspb.FunctionInfo) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mu.compiled[cacheKey(info)] != nil
+}
+
+// forget makes a module one that is not found any more. REQUIRES: mu.
+func (f *functions) forget(c *compiled) {
+	delete(f.mu.compiled, c.key)
+	c.evicted.Store(true)
+	f.closeUnused(c)
 }
 
 // evict forgets modules until there are no more than limit. REQUIRES: mu.
@@ -300,9 +377,7 @@ func (f *functions) evict(limit int) {
 				oldest = c
 			}
 		}
-		delete(f.mu.compiled, oldest.key)
-		oldest.evicted.Store(true)
-		f.closeUnused(oldest)
+		f.forget(oldest)
 	}
 }
 
@@ -334,7 +409,7 @@ func (f *functions) module(ctx context.Context, hash string) ([]byte, error) {
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("%q is not the hash of a module", hash)}
 	}
 	fetched := f.fetches.DoChan(hash, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+		ctx, cancel := f.detached(ctx)
 		defer cancel()
 		return f.fetchModule(ctx, hash)
 	})

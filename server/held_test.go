@@ -26,7 +26,7 @@ func TestHeldUntilTheAnswer(t *testing.T) {
 	r := &closing{Runnable: native}
 	info := &locuspb.FunctionInfo{Name: "guest", Version: 3, Hash: "h", Active: true}
 	d.cmap.Apply(&locuspb.HeartbeatResponse{MapVersion: 2, Functions: []*locuspb.FunctionInfo{info}})
-	d.functions.keep(info, r)
+	d.functions.keep(info, r, d.functions.nextUse())
 	e := &evaluator{functions: d.functions, cmap: d.cmap, node: "here"}
 	turns := 0
 	s.do = func(req *locuspb.Request, done func(*locuspb.Response)) {

@@ -32,12 +32,12 @@ func (f *functions) inspect(ctx context.Context, name string, module []byte) (*l
 		info.Kind, info.Codec = fn.runnable.Kind().String(), fn.runnable.Codec().String()
 		return info, nil
 	}
-	r, err := f.compiler.Compile(ctx, name, module)
+	r, err := f.make(ctx, name, module)
 	if err != nil {
 		return nil, err
 	}
 	info.Kind, info.Codec = r.Kind().String(), r.Codec().String()
-	f.keep(info, r)
+	f.keep(info, r, f.nextUse())
 	return info, nil
 }
 

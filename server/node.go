@@ -50,6 +50,7 @@ type Node struct {
 	session    *session
 	system     *system
 	functions  *functions
+	preparer   *preparer
 	tidier     *tidier
 	catalog    *catalog
 	dispatcher *dispatcher
@@ -237,6 +238,7 @@ func (n *Node) startLoops(context.Context) error {
 	n.wg.Go(func() { n.office.run(n.background, n.reporter.look) })
 	n.wg.Go(func() { n.reporter.run(n.background) })
 	n.wg.Go(func() { n.runKeys.run(n.background) })
+	n.wg.Go(func() { n.preparer.run(n.background) })
 	n.wg.Go(func() { n.disk.run(n.background, n.reporter.refresh) })
 	return nil
 }

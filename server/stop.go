@@ -160,7 +160,7 @@ func (n *Node) closeFiles() error {
 		n.executor.Close()
 	}
 	if n.functions != nil {
-		err = errors.Join(err, n.functions.compiler.Close())
+		err = errors.Join(err, n.functions.close())
 	}
 	if n.pool != nil {
 		n.pool.Close()

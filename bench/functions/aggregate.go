@@ -61,20 +61,20 @@ func builtin(function string) near {
 	return near{name: "native function", function: function, run: airports(function)}
 }
 
-func airports(function string) func(context.Context, client.Span) ([]flights.Airport, error) {
-	f := client.NewRangeFunc[*struct{}, []flights.Airport](function)
+func airports(function string, o ...client.FuncOption) func(context.Context, client.Span) ([]flights.Airport, error) {
+	f := client.NewRangeFunc[*struct{}, []flights.Airport](function, o...)
 	return func(ctx context.Context, span client.Span) ([]flights.Airport, error) { return f.Run(ctx, span, nil) }
 }
 
 // guestC is a function of examples/guests/c/delays.c, whose result has sums instead of means, and no order.
-func guestC(function string) near {
+func guestC(function string, o ...client.FuncOption) near {
 	type summed struct {
 		Origin  string `json:"origin"`
 		Flights int64  `json:"flights"`
 		Sum     int64  `json:"sum"`
 		P95     int    `json:"p95"`
 	}
-	f := client.NewRangeFunc[*struct{}, []summed](function)
+	f := client.NewRangeFunc[*struct{}, []summed](function, o...)
 	run := func(ctx context.Context, span client.Span) ([]flights.Airport, error) {
 		sums, err := f.Run(ctx, span, nil)
 		out := make([]flights.Airport, 0, len(sums))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/tetratelabs/wazero"
-	wasm "github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
@@ -33,9 +32,7 @@ func NewRuntime(o Options) (*Runtime, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	// No V3 features: what a module may use is what restrict knows to bound.
-	config := wazero.NewRuntimeConfig().WithCoreFeatures(wasm.CoreFeaturesV2).
-		WithMemoryLimitPages(o.MemoryLimitPages)
+	config := o.engine(wazero.NewRuntimeConfig())
 	r := &Runtime{options: o, workers: make(chan struct{}, o.Workers), patient: make(chan struct{}, o.Workers), keep: &keeper{limit: o.PoolBytes}}
 	if o.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(o.CacheDir)
@@ -113,7 +110,7 @@ func (r *Runtime) compile(ctx context.Context, name string, module []byte) (*Fun
 	if module, err = meter.Rewrite(module); err != nil {
 		return nil, err
 	}
-	compiled, err := r.wazero.CompileModule(ctx, module)
+	compiled, err := r.translate(ctx, module)
 	if err != nil {
 		return nil, fmt.Errorf("it is not valid WebAssembly: %w", err)
 	}

@@ -143,7 +143,7 @@ func aggregate(path, arg string) func(testing.TB, contender) (workload, api.Modu
 
 // BenchmarkRewrite is part of what a node pays for a module that it meets for the first time.
 func BenchmarkRewrite(b *testing.B) {
-	module := guestFile(b, examples+"guests/go/square.wasm")
+	module := guestFile(b, examples+"flights/flights.wasm")
 	b.SetBytes(int64(len(module)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -21,6 +21,8 @@ type function struct {
 	// unmetered with all its fuel in the global, 1.35 times with locals, and 1.39 times with locals in every function).
 	local   bool
 	operand bool // locals for the operands of bulk instructions are needed
+	// limits are above the numbers in each short form.
+	limits [shortForms]byte
 }
 
 // segment is instructions that run together or not at all, and are paid for before the first.
@@ -79,6 +81,7 @@ func (f *function) declarations() {
 		f.r.fail(refuse("it has %d locals", total))
 	}
 	f.locals = int(total)
+	f.limits = [...]byte{shortNumber: 0x80, shortLocal: byte(min(f.locals, 0x80)), shortGlobal: byte(min(f.m.globals, 0x80)), shortForms - 1: 0}
 }
 
 // plan reads the instructions.
@@ -86,6 +89,7 @@ func (f *function) plan() {
 	f.frames = append(f.frames, frame{})
 	f.begin(true)
 	for len(f.frames) > 0 && f.r.err == nil {
+		f.stretch()
 		f.instruction()
 	}
 	if f.r.err == nil && f.r.pos != len(f.r.b) {
@@ -103,6 +107,35 @@ func (f *function) begin(check bool) {
 func (f *function) event(at int, kind eventKind, n int) {
 	if !f.dead {
 		f.events = append(f.events, event{at: at, end: f.r.pos, kind: kind, n: n})
+	}
+}
+
+// stretch reads instructions of which nothing but the cost matters here, as long as they come in their usual short forms.
+func (f *function) stretch() {
+	b, at, cost := f.r.b, f.r.pos, 0
+reading:
+	for at+2 < len(b) {
+		switch form := shortFormOf[b[at]]; form {
+		case notShort:
+			break reading
+		case shortBare:
+			at++
+		case shortAccess:
+			if b[at+1]|b[at+2] >= 0x80 {
+				break reading
+			}
+			at += 3
+		default:
+			if b[at+1] >= f.limits[form] {
+				break reading
+			}
+			at += 2
+		}
+		cost++
+	}
+	f.r.pos = at
+	if !f.dead {
+		f.segments[f.seg].cost += cost
 	}
 }
 

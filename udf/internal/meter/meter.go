@@ -69,7 +69,6 @@ func Rewrite(module []byte) ([]byte, error) {
 	m.r.pos = len(preamble)
 	size := len(module) + len(module)/4 + 1024 // a module in Go grows by a fifth
 	m.out = append(make([]byte, 0, size), preamble...)
-	m.body = make([]byte, 0, size)
 	if err := m.sections(); err != nil {
 		return nil, err
 	}
@@ -92,7 +91,6 @@ type rewriter struct {
 	memory     bool
 	globals    uint32 // those of the module; Left, Rest and Stop follow
 
-	body []byte   // of the section at hand
 	code function // scratch
 }
 
@@ -103,5 +101,8 @@ type signature struct {
 }
 
 func reservedName(name []byte) bool { return strings.HasPrefix(string(name), reserved) }
+
+// maxLenU32 is how many bytes a number of 32 bits takes at most.
+const maxLenU32 = 5
 
 func appendU32(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }

@@ -88,6 +88,33 @@ var (
 	vectorImmediates = table(vectorOpcodes)
 )
 
+// shortForm is the usual form of an instruction that means nothing to metering but its cost: numbers below 128, in one byte.
+type shortForm uint8
+
+const (
+	notShort    shortForm = iota // it may mean more, or have no such form
+	shortNumber                  // one number that the compiler checks
+	shortLocal
+	shortGlobal
+	shortBare   // nothing follows
+	shortAccess // alignment and offset
+	shortForms  // how many there are
+)
+
+// shortFormOf is indexed by opcode.
+var shortFormOf = func() (t [256]shortForm) {
+	byImmediate := map[immediate]shortForm{
+		none: shortBare, one: shortNumber, index: shortNumber, signed32: shortNumber, signed64: shortNumber, memory: shortAccess,
+	}
+	for op, i := range immediates {
+		t[op] = byImmediate[i]
+	}
+	t[opLocalGet], t[opLocalSet], t[opLocalTee] = shortLocal, shortLocal, shortLocal
+	t[opGlobalGet], t[opGlobalSet] = shortGlobal, shortGlobal
+	t[opUnreachable], t[opNop] = notShort, notShort
+	return t
+}()
+
 // span is the opcodes first to last.
 type span struct {
 	first, last int

@@ -44,8 +44,16 @@ func (r *reader) bytes(n uint32) []byte {
 	return r.b[r.pos-int(n) : r.pos : r.pos]
 }
 
-// u32 reads an unsigned LEB128 number of at most five bytes.
+// u32 reads an unsigned LEB128 number of at most five bytes. Most have one.
 func (r *reader) u32() uint32 {
+	if r.more() && r.b[r.pos] < 0x80 {
+		r.pos++
+		return uint32(r.b[r.pos-1])
+	}
+	return r.long()
+}
+
+func (r *reader) long() uint32 {
 	v := uint64(0)
 	for shift := 0; ; shift += 7 {
 		b := r.byte()

@@ -19,15 +19,13 @@ func (m *rewriter) sections() error {
 		}
 		m.missing(last, order[id])
 		last = order[id]
-		m.body = m.body[:0]
-		m.section(id, &body)
+		m.write(id, &body)
 		if body.err == nil && body.pos != len(body.b) {
 			return refuse("its section with id %d has %d bytes too many", id, len(body.b)-body.pos)
 		}
 		if body.err != nil {
 			return refuse("its section with id %d: %v", id, body.err)
 		}
-		m.emit(id)
 	}
 	m.missing(last, len(order))
 	return m.r.err
@@ -37,20 +35,24 @@ func (m *rewriter) sections() error {
 func (m *rewriter) missing(after, before int) {
 	for _, id := range []byte{sectionType, sectionFunction, sectionGlobal, sectionExport, sectionCode} {
 		if p := order[id]; after < p && p < before {
-			m.body = m.body[:0]
-			m.section(id, &reader{b: []byte{0}})
-			m.emit(id)
+			m.write(id, &reader{b: []byte{0}})
 		}
 	}
 }
 
-func (m *rewriter) emit(id byte) {
+// write writes a section. Its length, which stands in front, is known at its end: there is room for the longest, and what is too much
+// of that is taken away again.
+func (m *rewriter) write(id byte, r *reader) {
 	m.out = append(m.out, id)
-	m.out = appendU32(m.out, len(m.body))
-	m.out = append(m.out, m.body...)
+	at := len(m.out)
+	m.out = append(m.out, make([]byte, maxLenU32)...)
+	m.section(id, r)
+	body := m.out[at+maxLenU32:]
+	head := appendU32(m.out[:at], len(body))
+	m.out = append(head, body...)
 }
 
-// section writes one section's body to m.body.
+// section writes one section's body.
 func (m *rewriter) section(id byte, r *reader) {
 	switch id {
 	case sectionType:
@@ -69,12 +71,12 @@ func (m *rewriter) section(id byte, r *reader) {
 		m.exportSection(r)
 	case sectionStart:
 		r.below(uint32(len(m.funcs)), "function")
-		m.body = append(m.body, r.b[:r.pos]...)
+		m.out = append(m.out, r.b[:r.pos]...)
 	case sectionElement:
 		m.elementSection(r)
 	case sectionDataCount:
 		r.u32()
-		m.body = append(m.body, r.b[:r.pos]...)
+		m.out = append(m.out, r.b[:r.pos]...)
 	case sectionCode:
 		m.codeSection(r)
 	case sectionData:
@@ -101,12 +103,12 @@ func (m *rewriter) count(r *reader, limit uint32) uint32 {
 // vector writes how many items there are, then the items as read by each, which the caller follows with its own.
 func (m *rewriter) vector(r *reader, added func(n uint32) int, each func(i uint32)) {
 	n := m.count(r, maxItems)
-	m.body = appendU32(m.body, int(n)+added(n))
+	m.out = appendU32(m.out, int(n)+added(n))
 	from := r.pos
 	for i := uint32(0); i < n && r.err == nil; i++ {
 		each(i)
 	}
-	m.body = append(m.body, r.b[from:r.pos]...)
+	m.out = append(m.out, r.b[from:r.pos]...)
 }
 
 // copied is a vector that stays as it is.
@@ -162,14 +164,14 @@ func (m *rewriter) typeSection(r *reader) {
 		}
 	}
 	m.refillType = n + uint32(len(added))
-	m.body = appendU32(m.body, int(n)+len(added)+1)
-	m.body = append(m.body, r.b[from:r.pos]...)
+	m.out = appendU32(m.out, int(n)+len(added)+1)
+	m.out = append(m.out, r.b[from:r.pos]...)
 	for _, results := range added {
-		m.body = append(m.body, formFunc, 0)
-		m.body = appendU32(m.body, len(results))
-		m.body = append(m.body, results...)
+		m.out = append(m.out, formFunc, 0)
+		m.out = appendU32(m.out, len(results))
+		m.out = append(m.out, results...)
 	}
-	m.body = append(m.body, formFunc, 0, 0)
+	m.out = append(m.out, formFunc, 0, 0)
 }
 
 // importSection counts the functions and refuses what would move the indices of what is added, or make metering incomplete.
@@ -182,7 +184,7 @@ func (m *rewriter) importSection(r *reader) {
 		m.funcs = append(m.funcs, r.below(uint32(len(m.types)), "type"))
 	}
 	m.imports = len(m.funcs)
-	m.body = append(m.body, r.b[:r.pos]...)
+	m.out = append(m.out, r.b[:r.pos]...)
 }
 
 // functionSection adds refill at the end, so that no index changes.
@@ -190,7 +192,7 @@ func (m *rewriter) functionSection(r *reader) {
 	m.vector(r, func(uint32) int { return 1 }, func(uint32) {
 		m.funcs = append(m.funcs, r.below(uint32(len(m.types)), "type"))
 	})
-	m.body = appendU32(m.body, int(m.refillType))
+	m.out = appendU32(m.out, int(m.refillType))
 }
 
 // globalSection adds Left, Rest and Stop.
@@ -200,9 +202,9 @@ func (m *rewriter) globalSection(r *reader) {
 		r.byte() // mutable or not
 		m.constant(r)
 	})
-	m.body = append(m.body, typeI64, 1, opI64Const, 0, opEnd)
-	m.body = append(m.body, typeI64, 1, opI64Const, 0, opEnd)
-	m.body = append(m.body, typeI32, 1, opI32Const, 0, opEnd)
+	m.out = append(m.out, typeI64, 1, opI64Const, 0, opEnd)
+	m.out = append(m.out, typeI64, 1, opI64Const, 0, opEnd)
+	m.out = append(m.out, typeI32, 1, opI32Const, 0, opEnd)
 }
 
 func (m *rewriter) exportSection(r *reader) {
@@ -221,9 +223,9 @@ func (m *rewriter) exportSection(r *reader) {
 		}
 	})
 	for i, name := range []string{Left, Rest, Stop} {
-		m.body = appendU32(m.body, len(name))
-		m.body = append(append(m.body, name...), kindGlobal)
-		m.body = appendU32(m.body, int(m.globals)+i)
+		m.out = appendU32(m.out, len(name))
+		m.out = append(append(m.out, name...), kindGlobal)
+		m.out = appendU32(m.out, int(m.globals)+i)
 	}
 }
 
@@ -300,7 +302,7 @@ func (m *rewriter) codeSection(r *reader) {
 	if int(n) != len(m.funcs)-m.imports && r.err == nil {
 		r.fail(refuse("it declares %d functions and has the code of %d", len(m.funcs)-m.imports, n))
 	}
-	m.body = appendU32(m.body, int(n)+1)
+	m.out = appendU32(m.out, int(n)+1)
 	for i := uint32(0); i < n && r.err == nil; i++ {
 		body := reader{b: r.bytes(r.u32())}
 		if r.err != nil {
@@ -311,10 +313,10 @@ func (m *rewriter) codeSection(r *reader) {
 			r.fail(refuse("function %d: %v", m.imports+int(i), body.err))
 			return
 		}
-		m.body = appendU32(m.body, len(m.code.out))
-		m.body = append(m.body, m.code.out...)
+		m.out = appendU32(m.out, len(m.code.out))
+		m.out = append(m.out, m.code.out...)
 	}
 	refill := m.refill()
-	m.body = appendU32(m.body, len(refill))
-	m.body = append(m.body, refill...)
+	m.out = appendU32(m.out, len(refill))
+	m.out = append(m.out, refill...)
 }

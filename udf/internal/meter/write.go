@@ -190,14 +190,25 @@ func (f *function) reload() {
 
 func (f *function) op(op byte) { f.out = append(f.out, op) }
 
-func (f *function) constant(v int64) { f.out = signedBytes(append(f.out, opI64Const), v) }
-
-func (f *function) variable(op byte, which int) {
-	f.out = appendU32(append(f.out, op), f.locals+which)
+func (f *function) constant(v int64) {
+	if 0 <= v && v < 0x40 {
+		f.out = append(f.out, opI64Const, byte(v))
+	} else {
+		f.out = signedBytes(append(f.out, opI64Const), v)
+	}
 }
 
-func (f *function) global(op byte, which int) {
-	f.out = appendU32(append(f.out, op), int(f.m.globals)+which)
+func (f *function) variable(op byte, which int) { f.numbered(op, f.locals+which) }
+
+func (f *function) global(op byte, which int) { f.numbered(op, int(f.m.globals)+which) }
+
+// numbered writes an instruction with an index, in one step where it is short, as most are.
+func (f *function) numbered(op byte, index int) {
+	if index < 0x80 {
+		f.out = append(f.out, op, byte(index))
+	} else {
+		f.out = appendU32(append(f.out, op), index)
+	}
 }
 
 // blockType is that of a block with the function's results.
