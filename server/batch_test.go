@@ -163,6 +163,7 @@ func TestAdmission(t *testing.T) {
 		{"a call on the system's keys", call("count", "\x00\x00\x00\x00a", json), api.CodePermission},
 		{"deleting a span", &locuspb.Request{Session: &locuspb.Session{}, Op: &locuspb.Request_Write{Write: &locuspb.WriteRequest{DeleteSpan: true}}}, api.CodePermission},
 		{"an unknown function", call("nothing", dflt("a"), json), api.CodeFunctionNotFound},
+		{"a function whose name is not UTF-8", call("no\xff", dflt("a"), json), api.CodeFunctionNotFound},
 		{"a function of another codec", call("count", dflt("a"), raw), api.CodeInvalidArgument},
 		{"a range function as a call", call("rows", dflt("a"), json), api.CodeInvalidArgument},
 		{"a writing function on no key", call("count", "", json), api.CodeInvalidArgument},
