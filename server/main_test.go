@@ -1,21 +1,14 @@
 package server
 
 import (
-	flags "flag" // the package has a flag of its own
 	"os"
 	"testing"
+
+	"github.com/locuskv/locus/internal/testflag"
 )
 
-// TestMain lets four of the tests that begin with t.Parallel go on beside each other, wherever there are fewer processors and
-// nobody says otherwise: they wait for clusters (elections, leases, windows of retention), and four of them use one core.
+// Most tests here wait for clusters (elections, leases, windows of retention): four of them take one core.
 func TestMain(m *testing.M) {
-	flags.Parse()
-	given := false
-	flags.Visit(func(f *flags.Flag) { given = given || f.Name == "test.parallel" })
-	if parallel := flags.Lookup("test.parallel"); !given && parallel.Value.(flags.Getter).Get().(int) < 4 {
-		if err := parallel.Value.Set("4"); err != nil {
-			panic(err)
-		}
-	}
+	testflag.Parallel(4)
 	os.Exit(m.Run())
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/locuskv/locus/bench/functions/native"
 	"github.com/locuskv/locus/examples/flights"
 	"github.com/locuskv/locus/examples/flights/delays"
-	"github.com/locuskv/locus/internal/guestcache"
+	"github.com/locuskv/locus/udf/guestcache"
 )
 
 func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }

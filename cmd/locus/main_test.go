@@ -10,11 +10,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/locuskv/locus/bench/cluster/clustertest"
 	"github.com/locuskv/locus/examples/functions"
-	"github.com/locuskv/locus/internal/guestcache"
+	"github.com/locuskv/locus/internal/testflag"
 	"github.com/locuskv/locus/server"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/guestcache"
 )
 
 // asLocus makes the test binary behave as locus, so that tests can run it as a process: a node to be
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	guestcache.Share()
-	clustertest.AtOnce(4)
+	testflag.Parallel(4)
 	os.Exit(m.Run())
 }
 

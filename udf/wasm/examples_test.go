@@ -14,8 +14,8 @@ import (
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/examples/flights"
 	"github.com/locuskv/locus/examples/functions"
-	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/guestcache"
 	"github.com/locuskv/locus/udf/internal/memstore"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/guestcache"
 )
 
 // TestInstanceMemory: an instance takes what its memory has now, not what it may grow to, and little besides.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/internal/vfs"
+	"github.com/locuskv/locus/udf/guestcache"
 )
 
 // program is what users run.

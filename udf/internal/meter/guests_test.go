@@ -9,7 +9,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
-	"github.com/locuskv/locus/internal/guestcache"
+	"github.com/locuskv/locus/udf/guestcache"
 )
 
 const examples = "../../../examples/"

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/api"
-	"github.com/locuskv/locus/internal/guestcache"
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/guestcache"
 	"github.com/locuskv/locus/udf/local"
 )
 
