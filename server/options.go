@@ -45,7 +45,8 @@ type Options struct {
 	// Data is the node's own directory; made if missing. Default "locus-data".
 	Data string
 	// CompiledDir keeps what WebAssembly modules were compiled to. Nodes of one machine may share it, so that each module
-	// is compiled once there. What is in it is executed: nobody else may write to it. Default: in Data.
+	// is compiled once there. What is in it is executed: nobody else may write to it.
+	// Only folders whose names begin with "wazero-" are made and cleared there. Default: in Data.
 	CompiledDir string
 	// Listen is the host:port of gRPC, for clients and nodes alike. Default 127.0.0.1:7400. Port 0 takes a
 	// free one, for gossip and HTTP as well.

@@ -1,16 +1,13 @@
 package server
 
 import (
-	"cmp"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/udf/codecache"
 )
 
 const (
@@ -43,7 +40,7 @@ func (t *tidier) look(list []*locuspb.FunctionInfo, spawn func(func())) {
 	spawn(func() {
 		defer t.busy.Store(false)
 		t.modules(hashes)
-		t.trim()
+		codecache.Trim(t.limit, t.compiled)
 	})
 }
 
@@ -56,35 +53,6 @@ func (t *tidier) modules(hashes []string) {
 	for _, name := range names {
 		if hash, ok := strings.CutSuffix(name, moduleSuffix); ok && !slices.Contains(hashes, hash) {
 			_ = t.functions.fs.Remove(filepath.Join(t.functions.dir, name))
-		}
-	}
-}
-
-// trim deletes the oldest files of compiled modules until the rest is within the limit.
-func (t *tidier) trim() {
-	type file struct {
-		path string
-		size int64
-		at   time.Time
-	}
-	var files []file
-	var total int64
-	_ = filepath.WalkDir(t.compiled, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			files, total = append(files, file{path, info.Size(), info.ModTime()}), total+info.Size()
-		}
-		return nil
-	})
-	slices.SortFunc(files, func(a, b file) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.path, b.path)) })
-	for _, f := range files {
-		if total <= t.limit {
-			return
-		}
-		if os.Remove(f.path) == nil {
-			total -= f.size
 		}
 	}
 }

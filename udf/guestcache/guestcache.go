@@ -7,17 +7,15 @@
 package guestcache
 
 import (
-	"cmp"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
-	"slices"
-	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/locuskv/locus/udf/codecache"
 )
 
 const (
@@ -38,7 +36,9 @@ func Dir() string {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return ""
 	}
-	trim(filepath.Dir(dir), limit)
+	if versions, err := filepath.Glob(filepath.Join(filepath.Dir(dir), "*")); err == nil {
+		codecache.Trim(limit, versions...)
+	}
 	return dir
 }
 
@@ -56,33 +56,4 @@ func wazeroVersion() string {
 		return m[1]
 	}
 	return ""
-}
-
-// trim deletes the oldest files above a limit of bytes.
-func trim(dir string, limit int64) {
-	type file struct {
-		path string
-		size int64
-		at   time.Time
-	}
-	var files []file
-	var total int64
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			files, total = append(files, file{path, info.Size(), info.ModTime()}), total+info.Size()
-		}
-		return nil
-	})
-	slices.SortFunc(files, func(a, b file) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.path, b.path)) })
-	for _, f := range files {
-		if total <= limit {
-			return
-		}
-		if os.Remove(f.path) == nil {
-			total -= f.size
-		}
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -29,22 +28,4 @@ func TestDir(t *testing.T) {
 		t.Setenv(name, file)
 	}
 	require.Empty(t, Dir())
-}
-
-func TestTrim(t *testing.T) {
-	dir := t.TempDir()
-	for i, name := range []string{"oldest", "old", "new"} {
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, make([]byte, 10), 0o600))
-		at := time.Now().Add(time.Duration(i-3) * time.Hour)
-		require.NoError(t, os.Chtimes(path, at, at))
-	}
-	trim(dir, 30)
-	require.FileExists(t, filepath.Join(dir, "oldest"))
-	trim(dir, 29)
-	require.NoFileExists(t, filepath.Join(dir, "oldest"))
-	require.FileExists(t, filepath.Join(dir, "old"))
-	trim(dir, 10)
-	require.NoFileExists(t, filepath.Join(dir, "old"))
-	require.FileExists(t, filepath.Join(dir, "new"))
 }

@@ -2,12 +2,11 @@ package wasm
 
 import (
 	"context"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/tetratelabs/wazero"
 	wasm "github.com/tetratelabs/wazero/api"
+
+	"github.com/locuskv/locus/udf/codecache"
 )
 
 // engine is what every engine of a runtime is told. No V3 features: what a module may use is what restrict knows to bound.
@@ -18,11 +17,11 @@ func (o *Options) engine(c wazero.RuntimeConfig) wazero.RuntimeConfig {
 // translate has wazero compile a module, or load what it compiled before. wazero's files have a checksum of the code in them, and one
 // that is damaged fails each try with an error like that of a bad module. So if the module is a good one, what was compiled is thrown away.
 func (r *Runtime) translate(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
-	compiled, err := r.wazero.CompileModule(ctx, module)
+	m, err := r.wazero.CompileModule(ctx, module)
 	if err == nil || r.options.CacheDir == "" || !r.valid(ctx, module) {
-		return compiled, err
+		return m, err
 	}
-	dropCompiled(r.options.CacheDir)
+	codecache.Drop(r.options.CacheDir)
 	return r.wazero.CompileModule(ctx, module)
 }
 
@@ -32,15 +31,4 @@ func (r *Runtime) valid(ctx context.Context, module []byte) bool {
 	defer func() { _ = judge.Close(context.Background()) }() // there are no instances that could fail
 	_, err := judge.CompileModule(ctx, module)
 	return err == nil
-}
-
-// dropCompiled deletes what was compiled: which file is whose, wazero does not tell. Those that are being written have another name
-// until they are complete.
-func dropCompiled(dir string) {
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && filepath.Ext(path) != ".tmp" {
-			_ = os.Remove(path) // the next try says what is wrong with it
-		}
-		return nil
-	})
 }
