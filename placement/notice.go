@@ -95,7 +95,13 @@ func (d *core) awaitMap(done func(error)) {
 // functionsTrust is for how long from when it sent its report a node may go by the functions that came with the answer. It is
 // shorter than the silence after which a notice no longer waits for the node, which is counted from when the report arrived: so a
 // node that is not waited for has stopped going by what it has not heard is old, if its clock and the driver's run about as fast.
+//
+// What the driver says counts only if it was in office when it said so, or FunctionsNews before: the next driver waits for the
+// node for SuspectAfter at least, from its first moment, which is later. A fifth is left for clocks.
 func (d *core) functionsTrust() time.Duration { return d.o.SuspectAfter * 3 / 5 }
+
+// FunctionsNews is how old the news may be that the driver is in office when its node vouches for the functions that it knows.
+func (d *Driver) FunctionsNews() time.Duration { return d.core.o.SuspectAfter / 5 }
 
 func (d *core) heardByAll(now time.Duration, version uint64) bool {
 	for _, n := range d.cl.nodes {

@@ -120,7 +120,7 @@ func (n *Node) connectStore(s store) {
 	n.reporter.splitter = newSplitter(s, n.cmap.Layout, n.o.MaxRangeBytes, n.loads, n.reporter.refresh, n.log)
 	n.reporter.finder, n.reporter.office, n.reporter.self = n.finder, n.office, n.self
 	n.reporter.interval, n.reporter.log, n.reporter.learned = n.o.HeartbeatInterval, n.log, n.keepPeers
-	n.reporter.trusted = n.functions.trust.renew
+	n.reporter.trusted, n.reporter.used = n.functions.trust.renew, n.functions.trust.wanted
 	n.reporter.functions = func(list []*locuspb.FunctionInfo) {
 		n.preparer.heard(list)
 		n.tidier.look(list, n.wg.Go)

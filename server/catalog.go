@@ -10,9 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
+	"github.com/locuskv/locus/internal/boottime"
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/placement"
@@ -39,10 +41,17 @@ type catalog struct {
 	epoch    *locuspb.Condition
 	swept    bool // no module is there that nobody names
 
+	// asking has one token: one reading of the office's record at a time.
+	asking chan struct{}
+	boot   func() time.Duration // monotonic, also while the machine sleeps
+
 	mu struct {
 		sync.Mutex
 		office []byte // of list; nil: there is none
 		list   []*locuspb.FunctionInfo
+		// confirmed is the office whose record was seen, in a reading that began at confirmedAt, by boot.
+		confirmed   []byte
+		confirmedAt time.Duration
 	}
 }
 
@@ -55,7 +64,7 @@ type catalogRecords interface {
 }
 
 func newCatalog(records catalogRecords, now func() hlc.Timestamp) *catalog {
-	return &catalog{records: records, now: now, turn: make(chan struct{}, 1)}
+	return &catalog{records: records, now: now, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), boot: boottime.Now}
 }
 
 // list is all versions of all functions, by name and version, as they are in a term of office. The messages must not be changed.
@@ -71,6 +80,43 @@ func (c *catalog) list(ctx context.Context, office *locuspb.Condition) ([]*locus
 		return nil
 	})
 	return list, err
+}
+
+// confirm makes sure that the office was held at some moment after since, by boot; *api.NotDriverError: it was not. The driver's own
+// node does not know: it may have been paused, and where the range of the records is quiet nothing tells a leader that is cut off
+// that there is another. The record tells whoever reads it linearizably.
+func (c *catalog) confirm(ctx context.Context, office *locuspb.Condition, since time.Duration) error {
+	if c.confirmedSince(office, since) {
+		return nil
+	}
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if c.confirmedSince(office, since) {
+		return nil // by whoever had the token
+	}
+	began := c.boot()
+	now, err := c.records.scan(ctx, keys.KeySpan(office.Key))
+	if err != nil {
+		return err
+	}
+	if len(now) != 1 || !bytes.Equal(now[0].Value, office.Value) {
+		return &api.NotDriverError{}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.confirmed, c.mu.confirmedAt = office.Value, began
+	return nil
+}
+
+// confirmedSince says whether the office is known to have been held at some moment after since.
+func (c *catalog) confirmedSince(office *locuspb.Condition, since time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.confirmedAt >= since && bytes.Equal(c.mu.confirmed, office.Value)
 }
 
 // inTurn runs f alone, with the records read. If f fails with a write whose outcome is not known, they are read again.

@@ -46,6 +46,14 @@ func (n *Node) spread(ctx context.Context) error {
 func (n *Node) awaitMap(ctx context.Context) (*locuspb.AwaitMapResponse, error) {
 	return driverCall(ctx, n,
 		func(ctx context.Context, d *placement.Driver) (*locuspb.AwaitMapResponse, error) {
+			// A driver that was replaced waits for no node that it has not heard from for long, and its map is not the newest.
+			office, err := d.Office()
+			if err == nil {
+				err = n.catalog.confirm(ctx, office, n.catalog.boot())
+			}
+			if err != nil {
+				return nil, err
+			}
 			return placement.Await(ctx, func(done func(*locuspb.AwaitMapResponse, error)) {
 				d.AwaitMap(func(err error) { done(&locuspb.AwaitMapResponse{}, err) })
 				n.reporter.refresh() // this node need not be the last to hear
@@ -178,10 +186,13 @@ func (s *locusService) FetchModule(ctx context.Context, req *locuspb.FetchModule
 	return &locuspb.FetchModuleResponse{Module: module}, nil
 }
 
-// registered asks the driver's node for the registered functions.
+// registered asks the driver's node for the registered functions, as they are now.
 func (n *Node) registered(ctx context.Context) ([]*locuspb.FunctionInfo, error) {
 	return inOffice(ctx, n,
 		func(ctx context.Context, office *locuspb.Condition) ([]*locuspb.FunctionInfo, error) {
+			if err := n.catalog.confirm(ctx, office, n.catalog.boot()); err != nil {
+				return nil, err
+			}
 			return n.catalog.list(ctx, office)
 		},
 		func(ctx context.Context, c locuspb.LocusClient) ([]*locuspb.FunctionInfo, error) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -166,6 +167,29 @@ func (o *office) heartbeat(ctx context.Context, req *locuspb.HeartbeatRequest) (
 	}
 	// After the driver's part. Invariant: an answer with a version of the map has the functions as they were when the map got
 	// that version, or newer ones (placement.Driver.AwaitMap).
-	resp.Functions, err = o.catalog.list(ctx, office)
+	if resp.Functions, err = o.catalog.list(ctx, office); err != nil {
+		return nil, err
+	}
+	resp.FunctionsUnconfirmed, err = o.unconfirmed(ctx, office, d.FunctionsNews(), req.FunctionsUsed)
 	return resp, err
 }
+
+// unconfirmed says whether this node is not known to have been in office a moment ago, no longer than news; it finds out if
+// the functions are used. What it can't find out soon it tells the node without: the rest of the answer is needed, too.
+func (o *office) unconfirmed(ctx context.Context, office *locuspb.Condition, news time.Duration, used bool) (bool, error) {
+	since := o.catalog.boot() - news
+	if !used {
+		return !o.catalog.confirmedSince(office, since), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	err := o.catalog.confirm(ctx, office, since)
+	var other *api.NotDriverError
+	if errors.As(err, &other) {
+		return false, err
+	}
+	return err != nil, nil
+}
+
+// confirmTimeout bounds how long a report waits for the office to be confirmed.
+const confirmTimeout = 500 * time.Millisecond

@@ -44,9 +44,11 @@ type reporter struct {
 	moved func() uint64
 	// learned is called after each answer, for whoever keeps addresses.
 	learned func(nodes []*locuspb.NodeInfo)
-	// trusted is called after each answer of the driver in office, with when the report was sent (by boottime) and how long the
-	// functions may be gone by; functions with what is registered.
+	// trusted is called after each answer of the driver in office that vouches for the functions, with when the report was sent
+	// (by boottime) and how long they may be gone by; used says whether the driver should, and functions is called with what is
+	// registered.
 	trusted   func(began, duration time.Duration)
+	used      func() bool
 	functions func(list []*locuspb.FunctionInfo)
 	ledger    ledger // of run alone
 
@@ -220,7 +222,7 @@ func (r *reporter) request(ranges []raftstore.RangeInfo) *locuspb.HeartbeatReque
 		wish = func(raftstore.RangeInfo) *locuspb.SplitWish { return nil }
 	}
 	r.cmap.Learn(routesOf(r.ledger.enter(req, ranges, wish)))
-	req.Refused = r.takeRefusals()
+	req.Refused, req.FunctionsUsed = r.takeRefusals(), r.used()
 	r.holder.report(req)
 	// Last, so that two reports in a row are ordered by it.
 	req.Clock = uint64(r.clock.Now())
@@ -252,7 +254,9 @@ func routesOf(ranges []raftstore.RangeInfo) []api.Route {
 // act does what an answer says.
 func (r *reporter) act(began time.Duration, resp *locuspb.HeartbeatResponse) {
 	if r.cmap.Apply(resp) {
-		r.trusted(began, time.Duration(resp.FunctionsMs)*time.Millisecond)
+		if !resp.FunctionsUnconfirmed {
+			r.trusted(began, time.Duration(resp.FunctionsMs)*time.Millisecond)
+		}
 		r.functions(resp.Functions)
 	}
 	r.holder.heard(r.store, resp.Holds)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,9 +11,13 @@ import (
 // from when the report was sent (placement.Driver.AwaitMap says why that is enough): who changes an active version waits until
 // each node has heard of it or has no trust left, so that no call that begins after the change runs the old version, on a node that was
 // cut off either. Such a node asks first, and serves no call without a version until it has an answer.
+//
+// The driver gives trust to those only that use it, since it has to look first whether it is still in office (office.heartbeat): a
+// cluster in which nothing happens would never fall quiet.
 type trust struct {
 	clock   func() time.Duration // monotonic, also while the machine sleeps; nil: always trusting, for tests
 	refresh func()               // asks for a report soon
+	used    atomic.Bool          // since the last report
 
 	mu struct {
 		sync.Mutex
@@ -42,9 +47,21 @@ func (t *trust) renew(began, duration time.Duration) {
 	}
 }
 
+// wanted says whether the next report is to ask for more trust: some was used since the last, or is waited for.
+func (t *trust) wanted() bool {
+	t.mu.Lock()
+	waited := t.mu.renewed != nil
+	t.mu.Unlock()
+	return t.used.Swap(false) || waited
+}
+
+// current says whether there is trust, for someone to use.
 func (t *trust) current() bool {
 	if t.clock == nil {
 		return true
+	}
+	if !t.used.Load() { // to write what is there already would have all cores write to one place
+		t.used.Store(true)
 	}
 	now := t.clock()
 	t.mu.Lock()

@@ -904,14 +904,15 @@ type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *NodeInfo              `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Clock         uint64                 `protobuf:"varint,2,opt,name=clock,proto3" json:"clock,omitempty"`
-	Leading       []*RangeReport         `protobuf:"bytes,3,rep,name=leading,proto3" json:"leading,omitempty"`                                // ranges this store leads
-	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                        // ids of all ranges with a replica here
-	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`       // of the cluster map the store has
-	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                                // since the last report
-	HoldsVersion  uint64                 `protobuf:"varint,7,opt,name=holds_version,json=holdsVersion,proto3" json:"holds_version,omitempty"` // of the holds that the store keeps to; 0: it keeps to none
-	ReadableFrom  uint64                 `protobuf:"varint,8,opt,name=readable_from,json=readableFrom,proto3" json:"readable_from,omitempty"` // with holds_version: what is older may have been let go before the store heard of the holds
-	Base          uint64                 `protobuf:"varint,9,opt,name=base,proto3" json:"base,omitempty"`                                     // 0: whole; else the last report that the driver says it has
-	Released      []uint64               `protobuf:"varint,10,rep,packed,name=released,proto3" json:"released,omitempty"`                     // ids of ranges that the store led in the base and leads no more
+	Leading       []*RangeReport         `protobuf:"bytes,3,rep,name=leading,proto3" json:"leading,omitempty"`                                    // ranges this store leads
+	Holding       []uint64               `protobuf:"varint,4,rep,packed,name=holding,proto3" json:"holding,omitempty"`                            // ids of all ranges with a replica here
+	MapVersion    uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`           // of the cluster map the store has
+	Refused       []*RefusedOperator     `protobuf:"bytes,6,rep,name=refused,proto3" json:"refused,omitempty"`                                    // since the last report
+	HoldsVersion  uint64                 `protobuf:"varint,7,opt,name=holds_version,json=holdsVersion,proto3" json:"holds_version,omitempty"`     // of the holds that the store keeps to; 0: it keeps to none
+	ReadableFrom  uint64                 `protobuf:"varint,8,opt,name=readable_from,json=readableFrom,proto3" json:"readable_from,omitempty"`     // with holds_version: what is older may have been let go before the store heard of the holds
+	Base          uint64                 `protobuf:"varint,9,opt,name=base,proto3" json:"base,omitempty"`                                         // 0: whole; else the last report that the driver says it has
+	Released      []uint64               `protobuf:"varint,10,rep,packed,name=released,proto3" json:"released,omitempty"`                         // ids of ranges that the store led in the base and leads no more
+	FunctionsUsed bool                   `protobuf:"varint,11,opt,name=functions_used,json=functionsUsed,proto3" json:"functions_used,omitempty"` // since the last report calls came that go by the active versions of functions
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1014,6 +1015,13 @@ func (x *HeartbeatRequest) GetReleased() []uint64 {
 		return x.Released
 	}
 	return nil
+}
+
+func (x *HeartbeatRequest) GetFunctionsUsed() bool {
+	if x != nil {
+		return x.FunctionsUsed
+	}
+	return false
 }
 
 // Holds are the timestamps that stores keep readable, all of them: what was told before counts no more.
@@ -1204,9 +1212,12 @@ type HeartbeatResponse struct {
 	Holds      *Holds                 `protobuf:"bytes,10,opt,name=holds,proto3" json:"holds,omitempty"`                 // if they are not those of the request's holds_version
 	Taken      uint64                 `protobuf:"varint,11,opt,name=taken,proto3" json:"taken,omitempty"`                // clock of the report, if the driver has it now; 0: the next must be whole
 	// For so long from when the report was sent the node may take it that the active versions of functions are these; 0: no limit.
-	FunctionsMs   int64 `protobuf:"varint,12,opt,name=functions_ms,json=functionsMs,proto3" json:"functions_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FunctionsMs int64 `protobuf:"varint,12,opt,name=functions_ms,json=functionsMs,proto3" json:"functions_ms,omitempty"`
+	// functions_ms is nothing to go by: the driver has not looked whether it is still in office, which it does for nodes with
+	// functions_used.
+	FunctionsUnconfirmed bool `protobuf:"varint,13,opt,name=functions_unconfirmed,json=functionsUnconfirmed,proto3" json:"functions_unconfirmed,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
@@ -1321,6 +1332,13 @@ func (x *HeartbeatResponse) GetFunctionsMs() int64 {
 		return x.FunctionsMs
 	}
 	return 0
+}
+
+func (x *HeartbeatResponse) GetFunctionsUnconfirmed() bool {
+	if x != nil {
+		return x.FunctionsUnconfirmed
+	}
+	return false
 }
 
 // GoneReplica tells a store that no replica of it with an id below next_replica_id belongs to the range any
@@ -2372,7 +2390,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
-	"\x06active\x18\x03 \x01(\bR\x06active\"\xeb\x02\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\"\x92\x03\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.locus.v1.NodeInfoR\x04node\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12/\n" +
@@ -2385,7 +2403,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\rreadable_from\x18\b \x01(\x04R\freadableFrom\x12\x12\n" +
 	"\x04base\x18\t \x01(\x04R\x04base\x12\x1a\n" +
 	"\breleased\x18\n" +
-	" \x03(\x04R\breleased\"E\n" +
+	" \x03(\x04R\breleased\x12%\n" +
+	"\x0efunctions_used\x18\v \x01(\bR\rfunctionsUsed\"E\n" +
 	"\x05Holds\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\"\n" +
 	"\x04held\x18\x02 \x03(\v2\x0e.locus.v1.HeldR\x04held\"@\n" +
@@ -2397,7 +2416,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"conf_epoch\x18\x02 \x01(\x04R\tconfEpoch\x12!\n" +
 	"\fbounds_epoch\x18\x03 \x01(\x04R\vboundsEpoch\x12%\n" +
-	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\xdb\x03\n" +
+	"\x05error\x18\x04 \x01(\v2\x0f.locus.v1.ErrorR\x05error\"\x90\x04\n" +
 	"\x11HeartbeatResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12\x1f\n" +
 	"\vmap_version\x18\x02 \x01(\x04R\n" +
@@ -2412,7 +2431,8 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x05holds\x18\n" +
 	" \x01(\v2\x0f.locus.v1.HoldsR\x05holds\x12\x14\n" +
 	"\x05taken\x18\v \x01(\x04R\x05taken\x12!\n" +
-	"\ffunctions_ms\x18\f \x01(\x03R\vfunctionsMs\"P\n" +
+	"\ffunctions_ms\x18\f \x01(\x03R\vfunctionsMs\x123\n" +
+	"\x15functions_unconfirmed\x18\r \x01(\bR\x14functionsUnconfirmed\"P\n" +
 	"\vGoneReplica\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12&\n" +
 	"\x0fnext_replica_id\x18\x02 \x01(\x04R\rnextReplicaId\"\x8a\x03\n" +
