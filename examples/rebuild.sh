@@ -97,6 +97,7 @@ if ! differing_version go "$go_version"; then
 	build_go ./examples/guests/go/find examples/guests/go/find.wasm
 	build_go ./examples/guests/go/transfer examples/guests/go/transfer.wasm
 	build_go ./examples/guests/go/fixedsum examples/guests/go/fixedsum.wasm
+	build_go ./bench/kill/testdata/chain bench/kill/testdata/chain.wasm
 fi
 
 have_clang || install clang lld

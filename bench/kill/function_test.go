@@ -9,8 +9,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -84,11 +82,13 @@ func newStory(t *testing.T, c *cluster.Cluster) *story {
 func (s *story) play(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 25*time.Minute)
 	defer cancel()
-	module := buildGuest(s.t)
+	module, err := os.ReadFile("testdata/chain.wasm")
+	if err != nil {
+		return err
+	}
 	if err := s.cluster.Start(ctx, 3); err != nil {
 		return err
 	}
-	var err error
 	if s.db, err = client.Open(ctx, client.Options{Addrs: s.cluster.Addrs()}); err != nil {
 		return err
 	}
@@ -344,23 +344,6 @@ func (s *story) report() string {
 		"%.0f of them were gone on with, of %.0f parts %.0f were interrupted; %d runs were too slow for the machine; in %s",
 		s.kills, s.splits.Load(), s.transfers.Load(), s.runs[0].Load(), s.runs[1].Load(), s.runs[2].Load(), s.records,
 		s.continued, s.parts, s.failed, s.starved.Load(), round(time.Since(s.began)))
-}
-
-// buildGuest compiles testdata/chain.
-func buildGuest(t *testing.T) []byte {
-	t.Helper()
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skip("the go tool is not in PATH, so the guest can't be built")
-	}
-	out := filepath.Join(t.TempDir(), "chain.wasm")
-	cmd := exec.Command(goTool, "build", "-buildmode=c-shared", "-o", out, "./testdata/chain")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-	text, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", text)
-	module, err := os.ReadFile(out)
-	require.NoError(t, err)
-	return module
 }
 
 // TestFunctionMutants: the story notices nodes that do parts twice, leave parts out, or forget what was done.
