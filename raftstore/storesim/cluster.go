@@ -63,6 +63,8 @@ type Cluster struct {
 	holds  holds
 	// fallen is told of a store that stopped by itself, and why.
 	fallen func(*Node, error)
+	// joint is told of a joint configuration that begins, and of its leader, if one is set.
+	joint func(*topology.Descriptor, ids.StoreID)
 }
 
 // newCluster makes a cluster of n stores, the first of them bootstrapped, none running.
@@ -172,22 +174,28 @@ func (c *Cluster) Routes() *locuspb.RoutesResponse {
 func (c *Cluster) Descriptors() []*topology.Descriptor { return c.watch.descriptors() }
 
 // whole says whether every range has at least three voters, all of them there, and none on a store that is about to be
-// lost: then one store may be.
+// lost: then one store may be. Whom a change has removed must be there too for as long as one of the others does not know: of the
+// old configuration, with which that one works, no more may be lost than of the new one.
 func (c *Cluster) whole() bool {
 	if c.rotten() {
 		return false
 	}
 	for _, d := range c.Descriptors() {
-		if d.Joint() || len(d.Voters()) < 3 {
+		if d.Joint() || len(d.Voters()) < 3 || !c.allUp(d) {
 			return false
 		}
 		for _, rep := range d.Replicas {
-			if !c.node(rep.Store).Up() {
+			if r, ok := c.node(rep.Store).Store.Range(d.ID); ok && r.Descriptor != nil && !c.allUp(r.Descriptor) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// allUp says whether the stores of all replicas run.
+func (c *Cluster) allUp(d *topology.Descriptor) bool {
+	return !slices.ContainsFunc(d.Replicas, func(rep topology.Replica) bool { return !c.node(rep.Store).Up() })
 }
 
 // rotten says whether a store is about to be lost.

@@ -74,7 +74,7 @@ func (r *run) harm(n *Node) {
 		c.Stats.SlowDisks++
 		n.slow = w.Now() + w.Between(time.Second, 15*time.Second)
 	case x < 80 && up && c.whole():
-		r.rot(n)
+		r.rot(n, w.Chance(0.5))
 	case x < 82:
 		r.jump(n)
 	case x < 86:
@@ -144,14 +144,13 @@ func (r *run) fallen(n *Node, err error) {
 	})
 }
 
-// rot damages a file on the disk of a store that is down, which must be found when it starts, or of one that runs,
-// which may take until then.
-func (r *run) rot(n *Node) {
+// rot damages a file on the disk of a store that is down (dead: it crashes first), which must be found when it starts, or of
+// one that runs, which may take until then.
+func (r *run) rot(n *Node, dead bool) {
 	if n.disk.flipped != "" {
 		return
 	}
 	w := r.c.W
-	dead := w.Chance(0.5)
 	if dead {
 		n.Crash()
 		r.restartLater(n)

@@ -108,7 +108,7 @@ func (x *watch) look(n *Node, r *raftstore.RangeInfo) {
 	}
 	if r.Descriptor != v.desc {
 		v.desc = r.Descriptor
-		x.described(r.Descriptor)
+		x.described(r.Descriptor, r.Leader)
 	}
 	if r.Applied != v.applied {
 		if r.Applied < v.applied {
@@ -164,13 +164,16 @@ func (x *watch) appliedAt(n *Node, r *raftstore.RangeInfo) {
 	}
 }
 
-// described takes a descriptor that a store has.
-func (x *watch) described(d *topology.Descriptor) {
+// described takes a descriptor that a store has, and whom that takes for the leader.
+func (x *watch) described(d *topology.Descriptor, leader ids.StoreID) {
 	x.replicas(d)
 	if old := x.newest[d.ID]; old != nil && !d.Epoch.Newer(old.Epoch) {
 		return
 	}
 	x.newest[d.ID], x.sorted, x.changed = d, nil, true
+	if x.c.joint != nil && d.Joint() {
+		x.c.joint(d, leader)
+	}
 }
 
 func (x *watch) descriptors() []*topology.Descriptor {

@@ -86,7 +86,7 @@ func Run(o Options) (Result, error) {
 	}
 	c.rowCache = []int64{-1, 4 << 10, 1 << 20}[w.Rand.IntN(3)]
 	c.scanCache = []int64{-1, 64 << 10, 1 << 20}[w.Rand.IntN(3)]
-	c.fallen = r.fallen
+	c.fallen, c.joint = r.fallen, r.part
 	err = r.guarded()
 	for _, n := range c.Nodes {
 		if n.Up() {
