@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
 )
 
 func (b *dropBench) await() { b.AwaitMap(func(err error) { b.done = append(b.done, err) }) }
@@ -73,4 +74,39 @@ func TestAwaitMapAndTheOffice(t *testing.T) {
 		}
 	}
 	next.want("all have heard", nil)
+}
+
+// TestOldDriversAreNoNews: who has heard of an office goes by none before it, also while the new driver has no whole map to give; and a
+// driver that meets somebody who has heard of a later office ends its own.
+func TestOldDriversAreNoNews(t *testing.T) {
+	old := newDropBench(t)
+	old.take(3)
+	next := &dropBench{bench: started(t, old.rec), clock: old.clock}
+	next.has = old.has
+	before := old.has[3]
+	resp := next.take(3) // the range's leader has not reported yet
+	if resp.MapVersion <= before || len(resp.Nodes)+len(resp.Keyspaces)+len(resp.Routes) != 0 {
+		t.Fatalf("the map of an office that knows no ranges: %v", resp)
+	}
+	again := next.take(3)
+	if again.MapVersion != resp.MapVersion || again.NextMs == 1 {
+		t.Fatalf("the same again: %v", again)
+	}
+	if next.take(1); next.take(3).MapVersion <= resp.MapVersion {
+		t.Fatal("the whole map is no news")
+	}
+
+	_, err := old.Heartbeat(&locuspb.HeartbeatRequest{
+		Node: &locuspb.NodeInfo{StoreId: 3, NodeId: "n3", Address: "a3"}, Clock: old.clock + 10, MapVersion: resp.MapVersion,
+	})
+	if api.CodeOf(err) != api.CodeNotDriver {
+		t.Fatalf("a store that has heard of a later office got %v", err)
+	}
+	if old.Serving() {
+		t.Fatal("a driver that has been replaced goes on")
+	}
+	next.take(3)
+	if !next.Serving() {
+		t.Fatal("its successor does not")
+	}
 }

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -178,6 +179,11 @@ func Await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 		return zero, ctx.Err()
 	}
 }
+
+// Depose ends the office: its owner has seen that another driver has taken it.
+func (d *Driver) Depose() { d.step(func(c *core) { c.lose(errReplaced) }) }
+
+var errReplaced = errors.New("placement: another driver has taken office")
 
 // ready says why the driver can't answer.
 func (d *core) ready() error {

@@ -25,6 +25,10 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 		return nil, &api.InvalidArgumentError{Reason: fmt.Sprintf("node %q with store id %d is not a member of cluster %s: it must join",
 			req.GetNode().GetNodeId(), req.GetNode().GetStoreId(), d.o.ClusterID)}
 	}
+	if req.MapVersion>>32 > d.cat.office {
+		d.lose(errReplaced)
+		return nil, &api.NotDriverError{}
+	}
 	d.clock = max(d.clock, hlc.Timestamp(req.Clock))
 	current := d.cl.observe(now, n, req, d.o.SuspectAfter)
 	if current {
@@ -54,10 +58,11 @@ func (d *core) heartbeat(now time.Duration, req *locuspb.HeartbeatRequest) (*loc
 }
 
 // addMap adds the cluster map if the node's is another: of its routes, those that have changed. A map with holes is held back at the begin of an
-// office: the nodes' own, from the office before, is better.
+// office: the nodes' own, from the office before, is better. It gets the first version of this office, below all that have a map: what drivers
+// before this one say is not news for the node any more.
 func (d *core) addMap(now time.Duration, resp *locuspb.HeartbeatResponse, have uint64) {
 	if d.cl.tile().holes > 0 && now-d.since < d.o.Grace {
-		resp.MapVersion = have
+		resp.MapVersion = max(have, d.cat.office<<32)
 		return
 	}
 	resp.MapVersion = d.mapVersion()

@@ -105,7 +105,7 @@ func (n *Node) connectStore(s store) {
 	n.reporter = newReporter()
 	n.session = newSession(n.clock)
 	n.system = &system{peers: n.peers, cmap: n.cmap, store: s, session: n.session, refresh: n.reporter.refresh}
-	n.catalog = newCatalog(n.system, n.clock.Now)
+	n.catalog = newCatalog(n.background, n.system, n.clock.Now)
 	n.office = &office{
 		store: s, system: n.system, catalog: n.catalog, self: n.self, hint: n.finder.hint, log: n.log,
 		options: placement.Options{ClusterID: n.ident.ClusterID, DeadAfter: n.o.DeadAfter},

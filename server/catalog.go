@@ -41,18 +41,27 @@ type catalog struct {
 	epoch    *locuspb.Condition
 	swept    bool // no module is there that nobody names
 
-	// asking has one token: one reading of the office's record at a time.
-	asking chan struct{}
-	boot   func() time.Duration // monotonic, also while the machine sleeps
+	boot func() time.Duration // monotonic, also while the machine sleeps
+	// life ends what goes on when its caller has gone: others wait for it, too. working grows under mu, and not once closed is set.
+	life    context.Context
+	working sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
 		office []byte // of list; nil: there is none
 		list   []*locuspb.FunctionInfo
-		// confirmed is the office whose record was seen, in a reading that began at confirmedAt, by boot.
-		confirmed   []byte
-		confirmedAt time.Duration
+		last   *confirmation // the last that succeeded; nil: none has
+		asking *confirmation // under way; nil: none is
+		closed bool
 	}
+}
+
+// confirmation is a reading of the record that says whose office it is.
+type confirmation struct {
+	office []byte
+	began  time.Duration // by boot
+	done   chan struct{}
+	err    error // valid once done is closed; nil: the office is still held
 }
 
 // catalogRecords is the system keyspace.
@@ -63,8 +72,16 @@ type catalogRecords interface {
 	write(ctx context.Context, key []byte, w *locuspb.WriteRequest) (more bool, err error)
 }
 
-func newCatalog(records catalogRecords, now func() hlc.Timestamp) *catalog {
-	return &catalog{records: records, now: now, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1), boot: boottime.Now}
+func newCatalog(life context.Context, records catalogRecords, now func() hlc.Timestamp) *catalog {
+	return &catalog{records: records, now: now, turn: make(chan struct{}, 1), boot: boottime.Now, life: life}
+}
+
+// close waits for what is under way. REQUIRES: life has ended.
+func (c *catalog) close() {
+	c.mu.Lock()
+	c.mu.closed = true
+	c.mu.Unlock()
+	c.working.Wait()
 }
 
 // list is all versions of all functions, by name and version, as they are in a term of office. The messages must not be changed.
@@ -86,29 +103,20 @@ func (c *catalog) list(ctx context.Context, office *locuspb.Condition) ([]*locus
 // node does not know: it may have been paused, and where the range of the records is quiet nothing tells a leader that is cut off
 // that there is another. The record tells whoever reads it linearizably.
 func (c *catalog) confirm(ctx context.Context, office *locuspb.Condition, since time.Duration) error {
-	if c.confirmedSince(office, since) {
-		return nil
+	for !c.confirmedSince(office, since) {
+		r := c.ask(office)
+		if r == nil {
+			return errClosing
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if r.err != nil && r.began >= since {
+			return r.err
+		}
 	}
-	select {
-	case c.asking <- struct{}{}:
-		defer func() { <-c.asking }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if c.confirmedSince(office, since) {
-		return nil // by whoever had the token
-	}
-	began := c.boot()
-	now, err := c.records.scan(ctx, keys.KeySpan(office.Key))
-	if err != nil {
-		return err
-	}
-	if len(now) != 1 || !bytes.Equal(now[0].Value, office.Value) {
-		return &api.NotDriverError{}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.confirmed, c.mu.confirmedAt = office.Value, began
 	return nil
 }
 
@@ -116,24 +124,98 @@ func (c *catalog) confirm(ctx context.Context, office *locuspb.Condition, since 
 func (c *catalog) confirmedSince(office *locuspb.Condition, since time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.confirmedAt >= since && bytes.Equal(c.mu.confirmed, office.Value)
+	r := c.mu.last
+	return r != nil && r.began >= since && bytes.Equal(r.office, office.Value)
+}
+
+// ask begins a confirmation, or joins the one under way; nil after close.
+func (c *catalog) ask(office *locuspb.Condition) *confirmation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.mu.asking; r != nil && bytes.Equal(r.office, office.Value) {
+		return r
+	}
+	if c.mu.closed {
+		return nil
+	}
+	r := &confirmation{office: office.Value, began: c.boot(), done: make(chan struct{})}
+	c.mu.asking = r
+	c.working.Go(func() {
+		r.err = c.look(office)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if r.err == nil && (c.mu.last == nil || c.mu.last.began < r.began) {
+			c.mu.last = r
+		}
+		if c.mu.asking == r {
+			c.mu.asking = nil
+		}
+		close(r.done)
+	})
+	return r
+}
+
+// look reads the record of the office.
+func (c *catalog) look(office *locuspb.Condition) error {
+	ctx, cancel := context.WithTimeout(c.life, tryTimeout)
+	defer cancel()
+	now, err := c.records.scan(ctx, keys.KeySpan(office.Key))
+	switch {
+	case err != nil:
+		return &api.UnavailableError{Reason: fmt.Sprintf("the node does not know whether it still runs the placement driver: %v", err)}
+	case len(now) != 1 || !bytes.Equal(now[0].Value, office.Value):
+		return &api.NotDriverError{}
+	}
+	return nil
 }
 
 // inTurn runs f alone, with the records read. If f fails with a write whose outcome is not known, they are read again.
 func (c *catalog) inTurn(ctx context.Context, office *locuspb.Condition, f func() error) error {
 	select {
 	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if c.registry == nil || !bytes.Equal(c.office.GetValue(), office.Value) {
-		if err := c.read(ctx, office); err != nil {
+	if c.registry != nil && bytes.Equal(c.office.GetValue(), office.Value) {
+		defer c.endTurn()
+		return f()
+	}
+	read := c.reread(office)
+	select {
+	case err := <-read:
+		defer c.endTurn()
+		if err != nil {
 			return err
 		}
+		return f()
+	case <-ctx.Done():
+		go func() {
+			<-read
+			c.endTurn()
+		}()
+		return ctx.Err()
 	}
-	return f()
 }
+
+// reread begins to read the records. REQUIRES: the turn, until there is an answer: reading goes on when its caller has gone. One that
+// was given up would be for nothing, and all nodes wait for the first.
+func (c *catalog) reread(office *locuspb.Condition) <-chan error {
+	read := make(chan error, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		read <- errClosing
+		return read
+	}
+	c.working.Go(func() {
+		ctx, cancel := context.WithTimeout(c.life, writeTimeout)
+		defer cancel()
+		read <- c.read(ctx, office)
+	})
+	return read
+}
+
+func (c *catalog) endTurn() { <-c.turn }
 
 // read raises the epoch and reads the records.
 func (c *catalog) read(ctx context.Context, office *locuspb.Condition) error {

@@ -3,9 +3,12 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,15 +23,21 @@ import (
 type memRecords struct {
 	data   map[string][]byte
 	before func(w *locuspb.WriteRequest) error
+	// gate, if set, lets one scan pass at a time; scanned, if set, is what comes of them.
+	gate    chan struct{}
+	scanned error
 }
 
 func (m *memRecords) scan(_ context.Context, span keys.Span) (out []placement.Record, err error) {
+	if m.gate != nil {
+		<-m.gate
+	}
 	for _, k := range slices.Sorted(maps.Keys(m.data)) {
 		if span.Contains([]byte(k)) {
 			out = append(out, placement.Record{Key: []byte(k), Value: m.data[k]})
 		}
 	}
-	return out, nil
+	return out, m.scanned
 }
 
 func (m *memRecords) scanKeys(ctx context.Context, span keys.Span) ([]placement.Record, error) {
@@ -71,7 +80,7 @@ func (m *memRecords) office(n byte) *locuspb.Condition {
 }
 
 func (m *memRecords) catalog() *catalog {
-	return newCatalog(m, func() hlc.Timestamp { return hlc.Make(1, 0) })
+	return newCatalog(context.Background(), m, func() hlc.Timestamp { return hlc.Make(1, 0) })
 }
 
 func (m *memRecords) module(t *testing.T, module []byte) error {
@@ -238,4 +247,56 @@ func TestNamesWithoutHeads(t *testing.T) {
 	version, err := addTo(m.catalog(), office, "f", someModule)
 	require.NoError(t, err)
 	require.Equal(t, uint32(4), version)
+}
+
+// TestConfirm: an office is confirmed by a reading that began after the question's moment, which all who ask meanwhile share; one that
+// was taken by another is told from one that can't be looked at.
+func TestConfirm(t *testing.T) {
+	m := &memRecords{data: map[string][]byte{}}
+	c := m.catalog()
+	var now time.Duration
+	c.boot = func() time.Duration { now += time.Second; return now }
+	office := m.office(1)
+	require.False(t, c.confirmedSince(office, 0))
+	require.NoError(t, c.confirm(t.Context(), office, 0))
+	require.Equal(t, time.Second, now)
+	require.NoError(t, c.confirm(t.Context(), office, time.Second), "known")
+	require.Equal(t, time.Second, now)
+	require.False(t, c.confirmedSince(office, 2*time.Second))
+
+	m.scanned = errors.New("no quorum")
+	var unavailable *api.UnavailableError
+	require.ErrorAs(t, c.confirm(t.Context(), office, 2*time.Second), &unavailable)
+	require.False(t, c.confirmedSince(office, 2*time.Second))
+	require.True(t, c.confirmedSince(office, time.Second), "what was known before is known still")
+
+	m.scanned = nil
+	m.office(2)
+	var notDriver *api.NotDriverError
+	require.ErrorAs(t, c.confirm(t.Context(), office, 3*time.Second), &notDriver)
+	require.False(t, c.confirmedSince(office, 3*time.Second))
+}
+
+// TestConfirmIsShared: who asks while a reading is under way that began too early for it has another one made.
+func TestConfirmIsShared(t *testing.T) {
+	m := &memRecords{data: map[string][]byte{}, gate: make(chan struct{})}
+	c := m.catalog()
+	var now atomic.Int64
+	c.boot = func() time.Duration { return time.Duration(now.Add(1)) }
+	office := m.office(1)
+	answers := make(chan error, 3)
+	ask := func(since time.Duration) { answers <- c.confirm(context.Background(), office, since) }
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, c.confirm(gone, office, 0), context.Canceled)
+	go ask(0) // joins what the one that has gone began
+	go ask(1)
+	go ask(2)
+	for range 2 {
+		m.gate <- struct{}{}
+	}
+	for range 3 {
+		require.NoError(t, <-answers)
+	}
+	require.Equal(t, int64(2), now.Load(), "readings")
 }

@@ -49,7 +49,7 @@ func (n *Node) awaitMap(ctx context.Context) (*locuspb.AwaitMapResponse, error) 
 			// A driver that was replaced waits for no node that it has not heard from for long, and its map is not the newest.
 			office, err := d.Office()
 			if err == nil {
-				err = n.catalog.confirm(ctx, office, n.catalog.boot())
+				err = n.office.confirm(ctx, office, n.catalog.boot())
 			}
 			if err != nil {
 				return nil, err
@@ -190,7 +190,7 @@ func (s *locusService) FetchModule(ctx context.Context, req *locuspb.FetchModule
 func (n *Node) registered(ctx context.Context) ([]*locuspb.FunctionInfo, error) {
 	return inOffice(ctx, n,
 		func(ctx context.Context, office *locuspb.Condition) ([]*locuspb.FunctionInfo, error) {
-			if err := n.catalog.confirm(ctx, office, n.catalog.boot()); err != nil {
+			if err := n.office.confirm(ctx, office, n.catalog.boot()); err != nil {
 				return nil, err
 			}
 			return n.catalog.list(ctx, office)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -170,8 +171,13 @@ func (o *office) heartbeat(ctx context.Context, req *locuspb.HeartbeatRequest) (
 	if resp.Functions, err = o.catalog.list(ctx, office); err != nil {
 		return nil, err
 	}
-	resp.FunctionsUnconfirmed, err = o.unconfirmed(ctx, office, d.FunctionsNews(), req.FunctionsUsed)
-	return resp, err
+	if resp.FunctionsUnconfirmed, err = o.unconfirmed(ctx, office, d.FunctionsNews(), req.FunctionsUsed); err != nil {
+		return nil, err
+	}
+	if soon := officePeriod.Milliseconds(); resp.FunctionsUnconfirmed && req.FunctionsUsed && (resp.NextMs == 0 || resp.NextMs > soon) {
+		resp.NextMs = soon // calls wait there
+	}
+	return resp, nil
 }
 
 // unconfirmed says whether this node is not known to have been in office a moment ago, no longer than news; it finds out if
@@ -183,12 +189,27 @@ func (o *office) unconfirmed(ctx context.Context, office *locuspb.Condition, new
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	err := o.catalog.confirm(ctx, office, since)
+	err := o.confirm(ctx, office, since)
 	var other *api.NotDriverError
 	if errors.As(err, &other) {
 		return false, err
 	}
 	return err != nil, nil
+}
+
+// confirm makes sure that the office was held at some moment after since; if it was not, it ends.
+func (o *office) confirm(ctx context.Context, office *locuspb.Condition, since time.Duration) error {
+	err := o.catalog.confirm(ctx, office, since)
+	var other *api.NotDriverError
+	if !errors.As(err, &other) {
+		return err
+	}
+	if d, derr := o.driver(); derr == nil {
+		if now, derr := d.Office(); derr == nil && bytes.Equal(now.Value, office.Value) {
+			d.Depose()
+		}
+	}
+	return err
 }
 
 // confirmTimeout bounds how long a report waits for the office to be confirmed.

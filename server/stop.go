@@ -56,7 +56,7 @@ func (n *Node) stop(ctx context.Context) error {
 	if n.http.Shutdown(shutdown) != nil {
 		_ = n.http.Close() // a client that holds on to its connection
 	}
-	n.wg.Wait()
+	n.endBackground()
 	return errors.Join(err, n.closeFiles())
 }
 
@@ -153,6 +153,14 @@ func (n *Node) closeStore(ctx context.Context) error {
 	return nil
 }
 
+// endBackground waits for what ends with n.background.
+func (n *Node) endBackground() {
+	if n.catalog != nil {
+		n.catalog.close()
+	}
+	n.wg.Wait()
+}
+
 // closeFiles closes what is open on disk, in the reverse order of opening.
 func (n *Node) closeFiles() error {
 	var err error
@@ -200,7 +208,7 @@ func (n *Node) abandon() {
 			_ = l.Close()
 		}
 	}
-	n.wg.Wait()
+	n.endBackground()
 	if err := n.closeFiles(); err != nil {
 		n.log.Warn("closing after a failed start", "error", err)
 	}

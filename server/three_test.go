@@ -102,7 +102,7 @@ func crash(t testing.TB, n *Node) {
 		n.cancel()
 		_ = n.gossip.Abort()
 		_ = n.http.Close()
-		n.wg.Wait()
+		n.endBackground()
 		defer close(n.stopped) // also if this fails, or the node's cleanup waits for ever
 		require.NoError(t, n.closeFiles())
 	})

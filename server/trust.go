@@ -12,16 +12,16 @@ import (
 // each node has heard of it or has no trust left, so that no call that begins after the change runs the old version, on a node that was
 // cut off either. Such a node asks first, and serves no call without a version until it has an answer.
 //
-// The driver gives trust to those only that use it, since it has to look first whether it is still in office (office.heartbeat): a
+// The driver looks whether it is still in office for those only that use trust (office.unconfirmed), and gives none where it has not: a
 // cluster in which nothing happens would never fall quiet.
 type trust struct {
 	clock   func() time.Duration // monotonic, also while the machine sleeps; nil: always trusting, for tests
 	refresh func()               // asks for a report soon
 	used    atomic.Bool          // since the last report
+	until   atomic.Int64         // by clock, a time.Duration; 0: never heard. Written by renew alone
 
 	mu struct {
 		sync.Mutex
-		until   time.Duration // by clock; 0: never heard
 		renewed chan struct{} // closed with the next answer; nil: nobody waits
 	}
 }
@@ -29,18 +29,18 @@ type trust struct {
 // forever is a trust without a limit.
 const forever = time.Duration(1<<63 - 1)
 
-// renew takes an answer to a report that was sent at began.
+// renew takes an answer to a report that was sent at began. It is called by one goroutine at a time.
 func (t *trust) renew(began, duration time.Duration) {
 	until := forever
 	if duration > 0 {
 		until = began + duration
 	}
+	if last := time.Duration(t.until.Load()); duration <= 0 || last != forever { // else the driver of another release has been replaced
+		until = max(last, until)
+	}
+	t.until.Store(int64(until))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.mu.until = max(t.mu.until, until)
-	if duration > 0 && t.mu.until == forever { // the driver of another release has been replaced
-		t.mu.until = until
-	}
 	if t.mu.renewed != nil {
 		close(t.mu.renewed)
 		t.mu.renewed = nil
@@ -63,10 +63,7 @@ func (t *trust) current() bool {
 	if !t.used.Load() { // to write what is there already would have all cores write to one place
 		t.used.Store(true)
 	}
-	now := t.clock()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return now < t.mu.until
+	return t.clock() < time.Duration(t.until.Load())
 }
 
 // await waits until there is trust.
