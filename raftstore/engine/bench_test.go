@@ -2,11 +2,14 @@ package engine_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/raftstore/engine"
 )
 
@@ -81,14 +84,13 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
-// Most keys of a store that is larger than its memtables lie in tables.
-func BenchmarkGetFromTables(b *testing.B) {
-	const keys = 300_000
+// tables is a store that is larger than its memtables: most keys lie in tables.
+func tables(b *testing.B, keys int, value []byte) (e *engine.Badger, seq ids.Seq) {
+	b.Helper()
 	e, err := engine.OpenBadger(engine.BadgerOptions{Dir: b.TempDir(), MemTableBytes: 4 << 20, MinBatchBytes: 512 << 10})
 	require.NoError(b, err)
-	defer func() { require.NoError(b, e.Close()) }()
-	value := engine.AppendValue(nil, make([]byte, 128), 1, 0)
-	seq := ids.Seq(0)
+	b.Cleanup(func() { require.NoError(b, e.Close()) })
+	value = engine.AppendValue(nil, value, 1, 0)
 	for i := 0; i < keys; i += 100 {
 		seq++
 		batch := engine.Batch{Seq: seq}
@@ -97,6 +99,12 @@ func BenchmarkGetFromTables(b *testing.B) {
 		}
 		require.NoError(b, e.Apply([]engine.Batch{batch}))
 	}
+	return e, seq
+}
+
+func BenchmarkGetFromTables(b *testing.B) {
+	const keys = 300_000
+	e, seq := tables(b, keys, make([]byte, 128))
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
@@ -105,6 +113,32 @@ func BenchmarkGetFromTables(b *testing.B) {
 			b.Fatal(found, err)
 		}
 	}
+}
+
+// BenchmarkScanFromTables compares a scan with the least that Badger's iterator takes for it, in turns.
+func BenchmarkScanFromTables(b *testing.B) {
+	const records = 500_000
+	e, seq := tables(b, records, make([]byte, 16))
+	span := keys.Span{End: []byte{0xff}}
+	buf := make([]byte, 0, engine.DefaultBatchBytes+1<<10)
+	packed := engine.ScanOptions{Span: span, Seq: seq, Buffer: func() []byte { return buf[:0] }, Yield: func([]byte) bool { return true }}
+	var raw, scan []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		n, _, err := e.CountRaw(span)
+		require.NoError(b, err)
+		require.Equal(b, int64(records), n)
+		raw, began = append(raw, time.Since(began)), time.Now()
+		res, err := engine.ScanPacked(e, packed)
+		require.NoError(b, err)
+		require.Equal(b, int64(records), res.Records)
+		scan = append(scan, time.Since(began))
+	}
+	slices.Sort(raw)
+	slices.Sort(scan)
+	b.ReportMetric(float64(raw[0].Nanoseconds())/records, "least-raw-ns/record")
+	b.ReportMetric(float64(scan[0].Nanoseconds())/records, "least-scan-ns/record")
+	b.ReportMetric(float64(raw[len(raw)/2])/float64(scan[len(scan)/2]), "raw/scan")
 }
 
 func BenchmarkGetMissing(b *testing.B) {
