@@ -49,8 +49,7 @@ func (d *core) review(now time.Duration) {
 			err = &api.RetryError{Reason: "the range's leader changed"}
 		case now-f.created >= d.o.OperatorTimeout:
 			err = &api.UnavailableError{Reason: "the range did not execute the operator in time"}
-			r.failures++
-			r.heldUntil = now + backoff(r.failures)
+			r.holdOff(now, f.op)
 		default:
 			continue
 		}
@@ -80,12 +79,8 @@ func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOper
 		r.op = nil
 		delete(d.running, r.id)
 		r.keep(now, f.op)
-		if f.op.GetTransfer() != nil {
-			r.heldUntil = now + transferRefusal
-		} else {
-			r.failures++
-			r.heldUntil = now + min(backoff(r.failures), maxRefusal)
-		}
+		r.holdOff(now, f.op)
+		r.heldUntil = min(r.heldUntil, now+maxRefusal)
 		err := api.FromProto(m.Error)
 		if err == nil || err.Error() == r.refused {
 			continue
@@ -95,6 +90,16 @@ func (d *core) refuse(now time.Duration, n *node, refused []*locuspb.RefusedOper
 			d.effect(func() { d.o.OnRefused(f.op, err) })
 		}
 	}
+}
+
+// holdOff puts the range's next operator off, after one that failed.
+func (r *rangeState) holdOff(now time.Duration, failed *locuspb.Operator) {
+	if failed.GetTransfer() != nil {
+		r.heldUntil = now + transferRefusal
+		return
+	}
+	r.failures++
+	r.heldUntil = now + backoff(r.failures)
 }
 
 // keep notes the replicas that an operator was to remove.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/locuskv/locus/client"
@@ -218,13 +219,18 @@ func (l leases) pick(from, to client.StoreID, own bool, taken map[client.RangeID
 // systemKeyspace is what RangeInfo says of the range whose leaseholder runs the driver: it stays where it is.
 const systemKeyspace = "(system)"
 
-func carryOut(ctx context.Context, db *client.DB, moves []move) (err error) {
+// carryOut makes all moves at once: those of a swap are even for the driver only together, and what it sees of one half it evens out
+// by itself.
+func carryOut(ctx context.Context, db *client.DB, moves []move) error {
 	ctx, cancel := context.WithTimeout(ctx, moveWithin)
 	defer cancel()
-	for _, m := range moves {
-		err = errors.Join(err, db.TransferRange(ctx, m.id, m.to))
+	var wg sync.WaitGroup
+	errs := make([]error, len(moves))
+	for i, m := range moves {
+		wg.Go(func() { errs[i] = db.TransferRange(ctx, m.id, m.to) })
 	}
-	return err
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // String tells who leads how many, of the keyspace and of all.
