@@ -37,6 +37,15 @@ func Append(dst, key, value []byte, ts, expires hlc.Timestamp) []byte {
 	if len(key) > MaxKeyLen || uint64(len(value)) > math.MaxUint32 {
 		panic(fmt.Sprintf("packed: key of %d bytes or value of %d bytes does not fit a record", len(key), len(value)))
 	}
+	n := len(dst)
+	if end := n + HeaderLen + len(key) + len(value); expires == 0 && end <= cap(dst) {
+		// Nearly all records: one check of the capacity, where appending piece by piece takes six.
+		dst = dst[:end]
+		binary.LittleEndian.PutUint64(dst[n:], uint64(len(key))|uint64(len(value))<<32)
+		binary.LittleEndian.PutUint64(dst[n+8:], uint64(ts))
+		copy(dst[n+HeaderLen+copy(dst[n+HeaderLen:], key):], value)
+		return dst
+	}
 	flags := uint16(0)
 	if expires != 0 {
 		flags = flagExpires

@@ -96,11 +96,22 @@ func (it *badgerIterator) Value() []byte {
 	return it.value
 }
 
+func (it *badgerIterator) Record() (r Record) {
+	if it.item == nil {
+		return Record{Key: it.key, Value: it.value, Version: it.version, Deleted: it.deleted}
+	}
+	r.Key, r.Version, r.Deleted = it.item.Key(), ids.Seq(it.item.Version()), it.item.IsDeletedOrExpired()
+	if !r.Deleted {
+		r.Value = it.Value()
+	}
+	return r
+}
+
 func (it *badgerIterator) Later() ids.Seq { return drain(&it.later) }
 
 func (it *badgerIterator) fail(err error) {
 	if err != nil && it.err == nil {
-		it.err, it.valid = fmt.Errorf("engine: value of key %q: %w", it.Key(), err), false
+		it.err, it.valid, it.value = fmt.Errorf("engine: value of key %q: %w", it.Key(), err), false, nil
 	}
 }
 

@@ -80,6 +80,14 @@ type IterOptions struct {
 	Since ids.Seq
 }
 
+// Record is what an iterator stands on. Key and Value are valid until the iterator's next call; Value is that of a record that is
+// not deleted.
+type Record struct {
+	Key, Value []byte
+	Version    ids.Seq
+	Deleted    bool
+}
+
 // Iterator is positioned on the first key when made. Key and Value are valid until the next call.
 type Iterator interface {
 	Valid() bool
@@ -87,6 +95,8 @@ type Iterator interface {
 	Value() []byte
 	Version() ids.Seq
 	Deleted() bool
+	// Record is all of these at once, for whoever wants them of many records.
+	Record() Record
 	Next()
 	Seek(key []byte) // forward: first key >= key; reverse: last key < key
 	// Later is the lowest version above Seq that the iterator has come past since the last call, of whatever key, shown or

@@ -26,8 +26,11 @@ func (it *memIterator) Key() []byte      { return it.key }
 func (it *memIterator) Value() []byte    { return it.cur.value }
 func (it *memIterator) Version() ids.Seq { return it.cur.seq }
 func (it *memIterator) Deleted() bool    { return it.cur.deleted }
-func (it *memIterator) Later() ids.Seq   { return drain(&it.later) }
-func (it *memIterator) Err() error       { return it.err }
+func (it *memIterator) Record() Record {
+	return Record{Key: it.key, Value: it.cur.value, Version: it.cur.seq, Deleted: it.cur.deleted}
+}
+func (it *memIterator) Later() ids.Seq { return drain(&it.later) }
+func (it *memIterator) Err() error     { return it.err }
 
 func (it *memIterator) rewind() {
 	if it.o.Reverse {

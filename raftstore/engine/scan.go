@@ -128,12 +128,16 @@ func (s *scan) run(it Iterator) error {
 			return nil
 		}
 		s.visits++
-		if it.Deleted() {
-			s.result.MaxVersion = max(s.result.MaxVersion, it.Version())
-			s.facts.MaxVersion = max(s.facts.MaxVersion, it.Version())
+		r := it.Record()
+		if r.Deleted {
+			s.result.MaxVersion = max(s.result.MaxVersion, r.Version)
+			s.facts.MaxVersion = max(s.facts.MaxVersion, r.Version)
 			continue
 		}
-		more, err := s.record(it)
+		more, err := s.record(&r)
+		if err != nil && it.Err() != nil {
+			return nil // there was no value to read
+		}
 		if err != nil || !more {
 			return err
 		}
@@ -148,10 +152,10 @@ func (s *scan) pass(it Iterator) ids.Seq {
 	return later
 }
 
-// record takes the iterator's record in, or sets Resume to it and says that there is no more.
-func (s *scan) record(it Iterator) (more bool, err error) {
-	key := it.Key()
-	v, err := ParseValue(it.Value())
+// record takes a record in, or sets Resume to it and says that there is no more.
+func (s *scan) record(r *Record) (more bool, err error) {
+	key := r.Key
+	v, err := ParseValue(r.Value)
 	if err != nil {
 		if ve, ok := err.(*ValueError); ok {
 			ve.Key = bytes.Clone(key)
@@ -162,7 +166,7 @@ func (s *scan) record(it Iterator) (more bool, err error) {
 		return false, &KeyError{Key: bytes.Clone(key), Reason: fmt.Sprintf("is shorter than the %d bytes to strip", s.o.Strip)}
 	}
 	if v.Expired(s.o.At) {
-		s.see(it.Version(), v)
+		s.see(r.Version, v)
 		return true, nil
 	}
 	if s.o.KeysOnly {
@@ -173,7 +177,7 @@ func (s *scan) record(it Iterator) (more bool, err error) {
 		s.resumeAt(key)
 		return false, nil
 	}
-	s.see(it.Version(), v)
+	s.see(r.Version, v)
 	if s.batch == nil {
 		s.batch = s.buffer(size)
 	}
