@@ -91,7 +91,7 @@ var mutations = []mutation{
 		{"scancache/cache.go", "\tif b := c.holder(key); b != nil {\n", "\tif b := c.holder(key); b != nil && false {\n"},
 	}},
 	{name: "a block of the scan cache forgets its tombstones (D5)", seeds: 100, edits: []edit{
-		{"engine/scan.go", "\t\t\ts.facts.MaxVersion = max(s.facts.MaxVersion, it.Version())\n", ""},
+		{"engine/scan.go", "\t\t\ts.facts.MaxVersion = max(s.facts.MaxVersion, r.Version)\n", ""},
 	}},
 	{name: "a block of the scan cache forgets what was written above its scan (D5)", seeds: 100, edits: []edit{
 		{"scancache/fill.go", "to: eb.Later, ", "to: 0 * eb.Later, "},
