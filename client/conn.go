@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -62,11 +63,22 @@ type conns struct {
 	dialer  func(ctx context.Context, addr string) (net.Conn, error)
 	traffic traffic
 
+	// cluster is the one that the first answer came from; empty before.
+	cluster atomic.Value
+
 	mu struct {
 		sync.Mutex
 		byAddr map[string]*grpc.ClientConn
 		closed bool
 	}
+}
+
+// of names the cluster in a call, so that a node of another one, which has been given a node's old address, refuses it.
+func (c *conns) of(ctx context.Context) context.Context {
+	if id, _ := c.cluster.Load().(string); id != "" {
+		return metadata.AppendToOutgoingContext(ctx, api.ClientClusterKey, id)
+	}
+	return ctx
 }
 
 func newConns(t *tls.Config, dialer func(context.Context, string) (net.Conn, error)) *conns {
@@ -94,6 +106,12 @@ func newConns(t *tls.Config, dialer func(context.Context, string) (net.Conn, err
 		grpc.WithDisableRetry(), // the core retries, and knows why
 		grpc.WithIdleTimeout(0), // streams stay open
 		grpc.WithNoProxy(),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(c.of(ctx), method, req, reply, cc, opts...)
+		}),
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return stream(c.of(ctx), desc, cc, method, opts...)
+		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: dialTimeout,

@@ -66,6 +66,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	db.conns.cluster.Store(m.ClusterId)
 	db.learn(m)
 	return db, nil
 }

@@ -119,7 +119,8 @@ func elsewhere(err error) bool {
 	}
 	switch api.CodeOf(err) {
 	case api.CodeUnavailable, api.CodeNotDriver, api.CodeRetry, api.CodeOverloaded, api.CodeDeadline,
-		api.CodeNotLeaseholder, api.CodeRangeNotFound, api.CodeEpochMismatch, api.CodeClockOffset:
+		api.CodeNotLeaseholder, api.CodeRangeNotFound, api.CodeEpochMismatch, api.CodeClockOffset,
+		api.CodeClusterMismatch: // who has this address now is of another cluster
 		return true
 	}
 	s, transport := status.FromError(err)

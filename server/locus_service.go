@@ -67,6 +67,7 @@ func (s *locusService) Routes(ctx context.Context, req *locuspb.RoutesRequest) (
 	}
 	return &locuspb.RoutesResponse{
 		Routes: api.RoutesToProto(routes), Nodes: s.n.cmap.Nodes(), Clock: uint64(s.n.clock.Hint()),
+		ClusterId: s.n.ident.ClusterID,
 	}, nil
 }
 

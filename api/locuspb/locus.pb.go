@@ -2203,6 +2203,7 @@ type RoutesResponse struct {
 	Routes        []*Route               `protobuf:"bytes,1,rep,name=routes,proto3" json:"routes,omitempty"` // in key order
 	Nodes         []*NodeInfo            `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Clock         uint64                 `protobuf:"varint,3,opt,name=clock,proto3" json:"clock,omitempty"`
+	ClusterId     string                 `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2256,6 +2257,13 @@ func (x *RoutesResponse) GetClock() uint64 {
 		return x.Clock
 	}
 	return 0
+}
+
+func (x *RoutesResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
 }
 
 type LookupKeyspaceRequest struct {
@@ -4592,11 +4600,13 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\rRoutesRequest\x12\"\n" +
 	"\x04span\x18\x01 \x01(\v2\x0e.locus.v1.SpanR\x04span\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x04R\x05clock\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x04R\x05limit\"y\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\"\x98\x01\n" +
 	"\x0eRoutesResponse\x12'\n" +
 	"\x06routes\x18\x01 \x03(\v2\x0f.locus.v1.RouteR\x06routes\x12(\n" +
 	"\x05nodes\x18\x02 \x03(\v2\x12.locus.v1.NodeInfoR\x05nodes\x12\x14\n" +
-	"\x05clock\x18\x03 \x01(\x04R\x05clock\"+\n" +
+	"\x05clock\x18\x03 \x01(\x04R\x05clock\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x04 \x01(\tR\tclusterId\"+\n" +
 	"\x15LookupKeyspaceRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"^\n" +
 	"\x16LookupKeyspaceResponse\x12.\n" +

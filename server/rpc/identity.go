@@ -37,21 +37,31 @@ func FromNode(ctx context.Context, cluster string) bool {
 }
 
 // callerCluster is the cluster a caller says to be of; empty for clients.
-func callerCluster(ctx context.Context) string {
-	if v := metadata.ValueFromIncomingContext(ctx, clusterKey); len(v) == 1 {
+func callerCluster(ctx context.Context) string { return named(ctx, clusterKey) }
+
+// named is the one value that a call's metadata has under a key, or empty.
+func named(ctx context.Context, key string) string {
+	if v := metadata.ValueFromIncomingContext(ctx, key); len(v) == 1 {
 		return v[0]
 	}
 	return ""
 }
 
 // Guard refuses calls of the Node service by whoever is not of the cluster; Join alone is open, because a
-// new node is of none and is judged by the driver.
+// new node is of none and is judged by the driver. Of the other services it refuses nodes and clients of another cluster.
 func Guard(cluster string) []grpc.ServerOption {
 	check := func(ctx context.Context, method string) error {
-		if !strings.HasPrefix(method, nodeService) || method == locuspb.Node_Join_FullMethodName {
+		got := callerCluster(ctx)
+		switch {
+		case method == locuspb.Node_Join_FullMethodName:
 			return nil
+		case strings.HasPrefix(method, nodeService):
+		case got == "":
+			if got = named(ctx, api.ClientClusterKey); got == "" {
+				return nil // a client that does not know yet
+			}
 		}
-		if got := callerCluster(ctx); got != cluster {
+		if got != cluster {
 			return api.ToStatus(&api.ClusterMismatchError{Want: cluster, Got: got})
 		}
 		return nil

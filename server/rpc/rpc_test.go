@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
@@ -49,6 +50,13 @@ func start(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// clientOf names a cluster as clients do.
+func clientOf(cluster string) []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		return invoke(metadata.AppendToOutgoingContext(ctx, api.ClientClusterKey, cluster), method, req, reply, cc, opts...)
+	})}
+}
+
 func TestGuard(t *testing.T) {
 	address := start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -57,10 +65,13 @@ func TestGuard(t *testing.T) {
 		name    string
 		options []grpc.DialOption
 		member  bool
+		welcome bool // as a client
 	}{
-		{"a node of the cluster", Identify("mine"), true},
-		{"a node of another cluster", Identify("other"), false},
-		{"a client", nil, false},
+		{"a node of the cluster", Identify("mine"), true, true},
+		{"a node of another cluster", Identify("other"), false, false},
+		{"a client that does not know yet", nil, false, true},
+		{"a client", clientOf("mine"), false, true},
+		{"a client of another cluster", clientOf("other"), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pool := NewPool(append(DialOptions(insecure.NewCredentials()), c.options...)...)
@@ -78,16 +89,24 @@ func TestGuard(t *testing.T) {
 			require.NoError(t, serr)
 			serr = stream.RecvMsg(&locuspb.RaftAck{})
 			_, lerr := locuspb.NewLocusClient(conn).ListNodes(ctx, &locuspb.ListNodesRequest{})
+			var mismatch *api.ClusterMismatchError
+			if !c.welcome {
+				require.ErrorAs(t, api.FromStatus(lerr), &mismatch)
+				require.Equal(t, "mine", mismatch.Want)
+				require.Equal(t, "other", mismatch.Got)
+			}
 			if c.member {
 				require.NoError(t, err)
 				require.NoError(t, serr)
 				require.NoError(t, lerr)
 				return
 			}
-			var mismatch *api.ClusterMismatchError
 			require.ErrorAs(t, api.FromStatus(err), &mismatch)
 			require.Equal(t, "mine", mismatch.Want)
 			require.ErrorAs(t, api.FromStatus(serr), &mismatch)
+			if !c.welcome {
+				return
+			}
 			var elsewhere *api.NotDriverError
 			require.ErrorAs(t, api.FromStatus(lerr), &elsewhere)
 			require.Equal(t, "there", elsewhere.Address)
