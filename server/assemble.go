@@ -58,6 +58,9 @@ func (n *Node) assemble(context.Context) error {
 		fetch: func(ctx context.Context, hash string) ([]byte, error) { return n.catalog.module(ctx, hash) },
 		trust: trust{clock: boottime.Now, refresh: func() { n.reporter.refresh() }}, life: life, end: end,
 	}
+	if f := n.o.watchCompiler; f != nil {
+		n.functions.compiler = f(n.functions.compiler)
+	}
 	n.functions.accounts = newAccounts(n.functions.known)
 	n.preparer = newPreparer(n.functions, n.dir.file(preparedFile), n.log)
 	n.tidier = &tidier{functions: n.functions, compiled: compiled, limit: maxCompiledBytes}

@@ -458,9 +458,9 @@ func TestCompiledOnce(t *testing.T) {
 	before := files()
 	require.NotEmpty(t, before)
 	stopNode(t, n)
-	n = startNode(t, testOptions(t, n.o.Data))
-	counting := &countingCompiler{compiler: n.functions.compiler}
-	n.functions.compiler = counting
+	o, counting := testOptions(t, n.o.Data), &countingCompiler{}
+	o.watchCompiler = func(c compiler) compiler { counting.compiler = c; return counting }
+	n = startNode(t, o)
 	db := openClient(t, []*Node{n})
 	var wg sync.WaitGroup
 	for range 32 {

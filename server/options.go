@@ -112,6 +112,8 @@ type Options struct {
 	checkpointTicks int
 	// workBytes stands in for the gateway's default in tests.
 	workBytes int
+	// watchCompiler, if not nil, stands before the compiler in tests.
+	watchCompiler func(compiler) compiler
 	// MemTableBytes sizes the engine's memtables: 15% of it is the largest entry, which has to hold a range's
 	// session table twice when it splits. Default 64 MiB.
 	MemTableBytes int64
