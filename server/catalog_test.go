@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"slices"
@@ -299,4 +300,23 @@ func TestConfirmIsShared(t *testing.T) {
 		require.NoError(t, <-answers)
 	}
 	require.Equal(t, int64(2), now.Load(), "readings")
+}
+
+// TestReadingOutlivesItsCaller: a reading of the records whose caller has gone serves those who come after; none is made anew.
+func TestReadingOutlivesItsCaller(t *testing.T) {
+	m := &memRecords{data: map[string][]byte{}, gate: make(chan struct{})}
+	c, office := m.catalog(), m.office(1)
+	gone, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := c.list(gone, office)
+		left <- err
+	}()
+	m.gate <- struct{}{} // it is reading
+	cancel()
+	require.ErrorIs(t, <-left, context.Canceled)
+	close(m.gate)
+	_, err := c.list(t.Context(), office)
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), binary.BigEndian.Uint64(m.data[string(registryKey())]), "times that the records were read")
 }
