@@ -14,7 +14,7 @@ type generator struct {
 	plain, counted []byte // the body at hand
 	funcs          []generated
 	locals         []byte // types of the locals of the function at hand
-	labels         []label
+	labels         []target
 	loops          int
 }
 
@@ -24,8 +24,8 @@ type generated struct {
 	plain, counted  []byte
 }
 
-// label is what a branch can go to: it takes values of these types.
-type label struct {
+// target is what a branch can go to: it takes values of these types.
+type target struct {
 	types []byte
 	loop  bool
 }
@@ -241,12 +241,12 @@ func (g *generator) bulk(perFuel int64, code ...byte) {
 func (g *generator) condition(t byte, depth int) {
 	g.expression(typeI32, depth)
 	g.op(opIf, t)
-	g.inside(label{types: []byte{t}}, func() {
+	g.inside(target{types: []byte{t}}, func() {
 		g.statements(depth, 2)
 		g.expression(t, depth)
 	})
 	g.raw(opElse)
-	g.inside(label{types: []byte{t}}, func() { g.expression(t, depth) })
+	g.inside(target{types: []byte{t}}, func() { g.expression(t, depth) })
 	g.raw(opEnd)
 }
 
@@ -257,7 +257,7 @@ func (g *generator) block(t byte, depth int) {
 		return
 	}
 	g.raw(opBlock, t)
-	g.inside(label{types: []byte{t}}, func() {
+	g.inside(target{types: []byte{t}}, func() {
 		g.statements(depth, 2)
 		g.expression(t, depth)
 		if g.byte()%2 == 0 {
@@ -273,7 +273,7 @@ func (g *generator) swap(depth int) {
 	g.expression(typeI32, depth)
 	g.expression(typeI64, depth)
 	g.raw(opBlock, swapType)
-	g.inside(label{types: []byte{typeI32, typeI64}}, func() {
+	g.inside(target{types: []byte{typeI32, typeI64}}, func() {
 		if g.byte()%2 == 0 {
 			g.expression(typeI32, depth)
 			g.op(opBrIf, 0)
@@ -290,7 +290,7 @@ func (g *generator) swap(depth int) {
 	g.op(opDrop)
 }
 
-func (g *generator) inside(l label, body func()) {
+func (g *generator) inside(l target, body func()) {
 	g.labels = append(g.labels, l)
 	body()
 	g.labels = g.labels[:len(g.labels)-1]
@@ -373,15 +373,15 @@ func (g *generator) statement(depth int) {
 	case 5:
 		g.expression(typeI32, depth)
 		g.op(opIf, typeEmpty)
-		g.inside(label{}, func() { g.statements(depth, 3) })
+		g.inside(target{}, func() { g.statements(depth, 3) })
 		if g.byte()%2 == 0 {
 			g.raw(opElse)
-			g.inside(label{}, func() { g.statements(depth, 3) })
+			g.inside(target{}, func() { g.statements(depth, 3) })
 		}
 		g.raw(opEnd)
 	case 6:
 		g.raw(opBlock, typeEmpty)
-		g.inside(label{}, func() { g.statements(depth, 4) })
+		g.inside(target{}, func() { g.statements(depth, 4) })
 		g.raw(opEnd)
 	case 7, 8, 9:
 		g.loop(depth)
@@ -415,9 +415,9 @@ func (g *generator) loop(depth int) {
 	g.i32(int32(g.below(8)))
 	g.op(opLocalSet, local)
 	g.raw(opBlock, typeEmpty)
-	g.labels = append(g.labels, label{})
+	g.labels = append(g.labels, target{})
 	g.raw(opLoop, typeEmpty)
-	g.inside(label{loop: true}, func() {
+	g.inside(target{loop: true}, func() {
 		g.op(opLocalGet, local)
 		g.op(0x45) // eqz
 		g.op(opBrIf, 1)
@@ -455,7 +455,7 @@ func (g *generator) jump(depth int, op byte) {
 	}
 }
 
-func (l label) operands() []byte {
+func (l target) operands() []byte {
 	if l.loop {
 		return nil
 	}
@@ -466,10 +466,14 @@ func (l label) operands() []byte {
 func (g *generator) choose(depth int) {
 	for range 3 {
 		g.raw(opBlock, typeEmpty)
-		g.labels = append(g.labels, label{})
+		g.labels = append(g.labels, target{})
 	}
 	g.expression(typeI32, depth)
-	g.op(opBrTable, 2, 0, 1, byte(2))
+	far := 2 // or any other label that takes no values, also a loop
+	if n := g.below(len(g.labels)); len(g.labels[len(g.labels)-1-n].operands()) == 0 {
+		far = n
+	}
+	g.op(opBrTable, 2, 0, 1, byte(far))
 	for range 3 {
 		g.labels = g.labels[:len(g.labels)-1]
 		g.raw(opEnd)
@@ -531,7 +535,7 @@ func (g *generator) tables(depth int) {
 func (g *generator) leave(depth int) {
 	g.expression(typeI32, depth)
 	g.op(opIf, typeEmpty)
-	g.labels = append(g.labels, label{})
+	g.labels = append(g.labels, target{})
 	if g.byte()%4 == 0 {
 		g.op(opUnreachable)
 	} else {
@@ -549,7 +553,7 @@ func (g *generator) function(s generated) {
 	g.plain, g.counted = nil, nil
 	s.locals = append([]byte(localsOfEach), typeI32, typeI32, typeI32) // and three for loops
 	g.locals = append(slices.Clone(s.params), localsOfEach...)
-	g.labels = []label{{types: s.results}}
+	g.labels = []target{{types: s.results}}
 	g.statements(6, 6)
 	for _, t := range s.results {
 		g.expression(t, 3)

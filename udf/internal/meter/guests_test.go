@@ -109,7 +109,7 @@ func TestGuests(t *testing.T) {
 			}
 			metered, err := Rewrite(module)
 			require.NoError(t, err)
-			require.Less(t, len(metered), len(module)*3/2)
+			require.Less(t, len(metered), len(module)*7/4)
 			want, _ := g.play(t, compiler, module, func(api.Module) {})
 			got, i := g.play(t, compiler, metered, func(i api.Module) { setFuel(i, ample) })
 			require.Equal(t, want, got)

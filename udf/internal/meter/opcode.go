@@ -34,6 +34,7 @@ const (
 	opI64LtS       = 0x53
 	opI64Eqz       = 0x50
 	opI64LtU       = 0x54
+	opI64GeS       = 0x59
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
 	opI64Mul       = 0x7e

@@ -23,13 +23,75 @@ func TestStretch(t *testing.T) {
 	require.Equal(t, int64(2+2+3+3+3+2+2+2+2+2), 100-remaining(i))
 }
 
-// TestNothingBehindATrapIsPaid: what follows unreachable in its block can't be reached, and costs nothing.
-func TestNothingBehindATrapIsPaid(t *testing.T) {
-	i := instantiated(t, slices.Concat([]byte{opUnreachable}, slices.Repeat([]byte{opI32Const, 0, opDrop}, 10)))
-	setFuel(i, 100)
-	_, err := i.ExportedFunction("run").Call(ctx)
-	require.ErrorContains(t, err, "unreachable")
-	require.Equal(t, int64(1), 100-remaining(i))
+// TestPaths: what a path costs where it meets others.
+func TestPaths(t *testing.T) {
+	cheap, dear := []byte{opI32Const, 0, opDrop}, slices.Repeat([]byte{opI32Const, 0, opDrop}, 10)
+	yes, no := []byte{opI32Const, 1}, []byte{opI32Const, 0}
+	for name, c := range map[string]struct {
+		body []byte
+		cost int64
+	}{
+		"behind a branch":        {slices.Concat([]byte{opBlock, typeEmpty, opBr, 0}, dear, []byte{opEnd}), 1},
+		"between two":            {slices.Concat([]byte{opBlock, typeEmpty, opBlock, typeEmpty, opBr, 1, opEnd}, dear, []byte{opEnd}, cheap), 3},
+		"behind a return":        {slices.Concat(yes, []byte{opIf, typeEmpty, opReturn, opEnd}, dear), 3},
+		"if, taken":              {slices.Concat(yes, []byte{opIf, typeEmpty}, cheap, []byte{opEnd}), 4},
+		"if, not":                {slices.Concat(no, []byte{opIf, typeEmpty}, dear, []byte{opEnd}), 2},
+		"else, not":              {slices.Concat(yes, []byte{opIf, typeEmpty}, cheap, []byte{opElse}, dear, []byte{opEnd}), 4},
+		"else, taken":            {slices.Concat(no, []byte{opIf, typeEmpty}, dear, []byte{opElse}, cheap, []byte{opEnd}), 4},
+		"a table, taken":         {slices.Concat(yes, []byte{opIf, typeEmpty}, no, []byte{opBrTable, 0, 0, opEnd}), 4},
+		"a table in an if, not":  {slices.Concat(no, []byte{opIf, typeEmpty}, no, []byte{opBrTable, 0, 0, opEnd}), 2},
+		"out of an if, a call":   {slices.Concat(dear, yes, []byte{opIf, typeEmpty}, yes, []byte{opMemoryGrow, 0, opDrop, opEnd}), 20 + 2 + 3 + PageFuel},
+		"out of a block, by if":  {slices.Concat([]byte{opBlock, typeEmpty}, cheap, yes, []byte{opBrIf, 0}, dear, []byte{opEnd}, cheap), 6},
+		"out of a block, at end": {slices.Concat([]byte{opBlock, typeEmpty}, cheap, no, []byte{opBrIf, 0}, dear, []byte{opEnd}, cheap), 26},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := instantiated(t, c.body)
+			setFuel(i, ample)
+			_, err := i.ExportedFunction("run").Call(ctx)
+			require.NoError(t, err)
+			require.Equal(t, c.cost, ample-remaining(i))
+		})
+	}
+}
+
+// TestRoundsOfLoops: fuel ends a loop within a round, whatever way its branches go back and wherever refill is called: one branch back,
+// several, a table, with values, around a call, and around another loop.
+func TestRoundsOfLoops(t *testing.T) {
+	always := []byte{opI32Const, 1}
+	for name, body := range map[string][]byte{
+		"br":          {opLoop, typeEmpty, opBr, 0, opEnd},
+		"br_if":       slices.Concat([]byte{opLoop, typeEmpty}, always, []byte{opBrIf, 0, opEnd}),
+		"several":     slices.Concat([]byte{opLoop, typeEmpty, opLocalGet, 0, opBrIf, 0}, always, []byte{opBrIf, 0, opEnd}),
+		"a table":     slices.Concat([]byte{opLoop, typeEmpty, opBlock, typeEmpty}, always, []byte{opBrTable, 1, 0, 1, opEnd, opEnd}),
+		"with values": slices.Concat(always, []byte{opLoop, 1, opDrop}, always, always, []byte{opBrIf, 0, opEnd, opDrop}),
+		"a call":      slices.Concat([]byte{opLoop, typeEmpty, opCall, 1}, always, []byte{opBrIf, 0, opEnd}),
+		"the outer":   slices.Concat([]byte{opLoop, typeEmpty, opLoop, typeEmpty}, always, []byte{opBrIf, 1, opLocalGet, 0, opBrIf, 0, opEnd, opEnd}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			metered, err := Rewrite(endless(body))
+			require.NoError(t, err)
+			i, err := engine(t, compiler()).InstantiateWithConfig(ctx, metered, wazeroConfig())
+			require.NoError(t, err)
+			const fuel = 3*Slice + 5
+			setFuel(i, fuel)
+			_, err = i.ExportedFunction("run").Call(ctx)
+			require.ErrorContains(t, err, "unreachable")
+			require.Negative(t, remaining(i))
+			require.Greater(t, remaining(i), int64(-30))
+		})
+	}
+}
+
+// endless exports a function with such a body as run, and has another that does nothing, and a type of blocks that take and leave a number.
+func endless(body []byte) []byte {
+	b := slices.Clone(preamble)
+	section := func(id byte, body []byte) { b = append(append(b, id), sized(body)...) }
+	section(sectionType, vectorOf([]byte{formFunc, 0, 0}, []byte{formFunc, 1, typeI32, 1, typeI32}))
+	section(sectionFunction, []byte{2, 0, 0})
+	section(sectionMemory, []byte{1, 0, 1})
+	section(sectionExport, vectorOf(append(sized([]byte("run")), 0, 0)))
+	section(sectionCode, vectorOf(sized(slices.Concat([]byte{1, 1, typeI32}, body, []byte{opEnd})), sized([]byte{0, opEnd})))
+	return b
 }
 
 // instantiated is an instance of a metered module that exports a function with a body as run.

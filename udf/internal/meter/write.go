@@ -4,11 +4,12 @@ package meter
 //
 //	local.get, from Left
 //	block
+//	  look
 //	  the body: fuel is stored to Left before each call and loaded after; return is a branch out of the block
 //	end
 //	global.set, to Left
 //
-// and else the body alone, with its charges on Left itself.
+// and else the body alone, after a look, with Left itself.
 func (f *function) write(start int) {
 	f.writeLocals(start)
 	if f.local {
@@ -17,14 +18,15 @@ func (f *function) write(start int) {
 		f.op(opBlock)
 		f.blockType()
 	}
+	f.look()
 	b := f.r.b
 	at := start
-	for _, e := range f.events {
+	for i := range f.events {
+		e := &f.events[i]
 		f.out = append(f.out, b[at:e.at]...)
 		at = e.end
 		f.writeEvent(e)
 	}
-	f.out = append(f.out, b[at:]...)
 	if f.local {
 		f.variable(opLocalGet, localFuel)
 		f.global(opGlobalSet, left)
@@ -66,32 +68,143 @@ func (f *function) writeLocals(start int) {
 	}
 }
 
-func (f *function) writeEvent(e event) {
+func (f *function) writeEvent(e *event) {
 	code := f.r.b[e.at:e.end]
+	l := &f.labels[e.label]
 	switch e.kind {
-	case eventCharge:
-		if s := f.segments[e.n]; s.cost > 0 {
-			f.charge(s.check, func() { f.constant(int64(s.cost)) })
-		} else if s.check && e.n > 0 {
-			f.check() // a loop may have all its instructions in other segments
+	case eventLoop:
+		f.settle(e.owed, 0)
+		f.writeLoop(l, code)
+	case eventElse:
+		f.settle(e.owed, l.meet)
+		f.op(opElse)
+	case eventEnd:
+		f.writeEnd(e.owed, l)
+	case eventBranch:
+		f.settle(e.owed, l.meet)
+		f.branchTo(l, e.n)
+	case eventBranchIf: // as an if, so that what is owed is paid on the way
+		f.op(opIf)
+		f.op(typeEmpty)
+		f.settle(e.owed, l.meet)
+		f.branchTo(l, e.n+1)
+		f.op(opEnd)
+	case eventBranchWith, eventTable:
+		f.settle(e.owed, 0)
+		f.writeTargets(code, e.n)
+	case eventUnreached:
+		f.writeTargets(code, e.n)
+	case eventReturn:
+		f.settle(e.owed, 0)
+		if f.local {
+			f.branchTo(l, e.n)
+		} else {
+			f.op(opReturn)
 		}
 	case eventCall:
-		f.spill()
+		f.spill(e.owed)
 		f.out = append(f.out, code...)
 		f.reload()
-	case eventReturn:
-		if !f.local {
-			f.out = append(f.out, code...)
-			break
-		}
-		f.op(opBr)
-		f.out = appendU32(f.out, e.n)
 	case eventBulk:
 		f.variable(opLocalTee, localOperand)
-		f.charge(true, func() { f.price(e.n) })
+		f.charge(func() { f.price(e.n) })
+		f.settle(e.owed, 0)
+		f.look()
 		f.out = append(f.out, code...)
 	case eventGrow:
+		f.settle(e.owed, 0)
 		f.writeGrow(e.n, code)
+		f.look()
+	}
+}
+
+// writeLoop writes the head of a loop. A doubled one, whose outer loop makes sure that there is fuel, is
+//
+//	loop
+//	  look
+//	  loop
+//	    the body: the outer loop is where branches to it go that find the fuel below zero, at the head if there are several
+//	  end
+//	end
+func (f *function) writeLoop(l *label, code []byte) {
+	f.out = append(f.out, code...)
+	if l.looks() {
+		f.look()
+	}
+	if !l.double() {
+		return
+	}
+	f.doubled = append(f.doubled, l.depth)
+	f.out = append(f.out, code...)
+	if !l.late() {
+		f.turnBack(1)
+	}
+}
+
+// turnBack branches out of that many labels if the fuel is below zero.
+func (f *function) turnBack(depth int) {
+	f.fuel()
+	f.constant(0)
+	f.out = append(f.out, opI64LtS, opIf, typeEmpty)
+	f.writeBranch(opBr, depth+1)
+	f.op(opEnd)
+}
+
+func (f *function) writeEnd(owed int, l *label) {
+	switch {
+	case l.op == opLoop:
+		if l.double() {
+			f.doubled = f.doubled[:len(f.doubled)-1]
+			f.op(opEnd)
+		}
+	case l.op == opIf && l.owed != l.meet && !l.dead:
+		f.settle(owed, l.meet)
+		f.op(opElse)
+		f.settle(l.owed, l.meet)
+	default:
+		f.settle(owed, l.meet)
+	}
+	f.op(opEnd)
+}
+
+// branchTo branches to a label, from behind where its fuel has been settled, with so many labels of the module's around.
+func (f *function) branchTo(l *label, around int) {
+	depth := f.outside(around-1-l.depth, l.depth)
+	if l.late() {
+		f.turnBack(depth + 1)
+	}
+	f.writeBranch(opBr, depth)
+}
+
+// outside is the depth of a label in what is written: doubled loops inside of it count twice.
+func (f *function) outside(depth, label int) int {
+	for i := len(f.doubled) - 1; i >= 0 && f.doubled[i] > label; i-- {
+		depth++
+	}
+	return depth
+}
+
+func (f *function) writeBranch(op byte, depth int) {
+	f.out = appendU32(append(f.out, op), depth)
+}
+
+// writeTargets writes a branch, or a table of them, with so many labels of the module's around.
+func (f *function) writeTargets(code []byte, around int) {
+	if len(f.doubled) == 0 {
+		f.out = append(f.out, code...)
+		return
+	}
+	r := reader{b: code}
+	op := r.byte()
+	f.op(op)
+	targets := uint32(1)
+	if op == opBrTable {
+		targets += r.u32()
+		f.out = appendU32(f.out, int(targets-1))
+	}
+	for range targets {
+		depth := int(r.u32())
+		f.out = appendU32(f.out, f.outside(depth, around-1-depth))
 	}
 }
 
@@ -111,7 +224,7 @@ func (f *function) writeGrow(which int, code []byte) {
 	f.variable(opLocalTee, localOperand)
 	f.out = append(f.out, code...)
 	f.variable(opLocalTee, localAnswer)
-	f.charge(true, func() {
+	f.charge(func() {
 		f.variable(opLocalGet, localOperand)
 		f.op(opI64ExtendU)
 		if which == opMemoryGrow {
@@ -128,22 +241,21 @@ func (f *function) writeGrow(which int, code []byte) {
 }
 
 // charge takes from the fuel what cost pushes.
-func (f *function) charge(check bool, cost func()) {
+func (f *function) charge(cost func()) {
 	f.fuel()
 	cost()
 	f.op(opI64Sub)
-	switch {
-	case !f.local:
-		f.global(opGlobalSet, left)
-	case !check:
+	if f.local {
 		f.variable(opLocalSet, localFuel)
-	default:
-		f.variable(opLocalTee, localFuel)
-		f.below()
-		return
+	} else {
+		f.global(opGlobalSet, left)
 	}
-	if check {
-		f.check()
+}
+
+// settle takes from the fuel what is owed, but for what stays owed.
+func (f *function) settle(owed, stays int) {
+	if owed != unreached && owed != stays {
+		f.charge(func() { f.constant(int64(owed - stays)) })
 	}
 }
 
@@ -155,30 +267,31 @@ func (f *function) fuel() {
 	}
 }
 
-func (f *function) check() {
+// look asks for more if the fuel is below zero. That is the else part, because wazero has the values in registers behind an if that
+// it had there at the end of the first part.
+func (f *function) look() {
 	f.fuel()
-	f.below()
-}
-
-// below asks for more if the fuel on the stack is below zero.
-func (f *function) below() {
 	f.constant(0)
-	f.op(opI64LtS)
-	f.op(opIf)
-	f.op(typeEmpty)
-	f.spill()
+	f.out = append(f.out, opI64GeS, opIf, typeEmpty, opElse)
+	f.spill(0)
 	f.op(opCall)
 	f.out = appendU32(f.out, len(f.m.funcs))
 	f.reload()
 	f.op(opEnd)
 }
 
-// spill makes Left true before someone else looks at it, and reload follows what they did to it.
-func (f *function) spill() {
-	if f.local {
-		f.variable(opLocalGet, localFuel)
-		f.global(opGlobalSet, left)
+// spill makes Left true before someone else looks at it, with what is owed taken, and reload follows what they did to it.
+func (f *function) spill(owed int) {
+	if !f.local {
+		f.settle(owed, 0)
+		return
 	}
+	f.variable(opLocalGet, localFuel)
+	if owed != 0 {
+		f.constant(int64(owed))
+		f.op(opI64Sub)
+	}
+	f.global(opGlobalSet, left)
 }
 
 func (f *function) reload() {
