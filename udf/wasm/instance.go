@@ -51,7 +51,7 @@ func (f *Function) instantiate(outer context.Context) (*instance, error) {
 		WithStdout(io.Discard).WithStderr(&i.stderr).
 		WithRandSource(i).WithWalltime(i.walltime, sys.ClockResolution(time.Millisecond)).
 		WithNanotime(i.nanotime, 1).WithNanosleep(func(ns int64) { i.nanos += max(0, ns) })
-	ctx := f.boundMemory(context.WithValue(outer, instanceKey{}, i))
+	ctx := f.withMemory(context.WithValue(outer, instanceKey{}, i))
 	if i.module, err = f.runtime.wazero.InstantiateModule(ctx, f.compiled, config); err != nil {
 		return nil, fmt.Errorf("it can't be instantiated: %w", err)
 	}
