@@ -23,11 +23,14 @@
 //     three globals. Only the depth at which recursion overflows the stack is the engine's and differs.
 //   - No index of the module changes. What is added stands behind everything else (a function, three globals, types, locals), and
 //     a module that uses an index of these is refused, as it would have been by the compiler.
-//   - Between two looks at its fuel a module runs no round of a loop to its end and enters no function. So it runs over its fuel by less
-//     than twice a function's length, and no further over a slice before Go's scheduler and garbage collector have their turn.
+//   - Between two looks at its fuel a module runs no round of a loop to its end and enters no function, and a function that returns has
+//     looked at it at most 64 instructions before, or at its callee's. So it runs over its fuel by less than twice a function's length
+//     and 64 instructions for each function that returns meanwhile, and no further over a slice before Go's scheduler and garbage
+//     collector have their turn.
 //   - What it returns is valid if the module was, custom sections aside, and only then. What it does not know it refuses by name:
 //     it knows WebAssembly 2.0.
-//   - The result is at most four times as large, and 64 KiB. Counts are bounded before a compiler allocates by them.
+//   - The result is at most four times as large, and 64 KiB. Counts are bounded before a compiler allocates by them. The time of rewriting
+//     is linear, and its memory that of the module and result and 100 MB at most.
 //
 // Custom sections (names, DWARF) are dropped: only debuggers use them.
 //

@@ -8,11 +8,13 @@ type function struct {
 	r   *reader
 	out []byte
 
-	frames []int // the open labels, as indices of labels
-	labels []label
-	events []event
-	owed   int  // what has run since fuel was last taken, the same on every path to here
-	dead   bool // what is being read can't be reached
+	frames  []int32 // the open labels
+	labels  []label
+	events  []event
+	targets []int32 // the labels that tables and branches with values go to
+	owed    int32   // what has run since fuel was last taken, the same on every path to here
+	run     int32   // the most that may have run since the fuel was last looked at
+	dead    bool    // what is being read can't be reached
 
 	params  int
 	locals  int // parameters and locals of the function itself
@@ -23,24 +25,37 @@ type function struct {
 	operand bool // locals for the operands of bulk instructions are needed
 	// limits are above the numbers in each short form.
 	limits [shortForms]byte
-	// doubled are the open labels that are doubled loops, outermost first, while the body is written.
-	doubled []int
 }
 
-// label is a block, loop or if, or the function itself: a place where branches meet.
+// Bounds on one function.
+const (
+	// maxLocals is what other engines allow, too. The compiler allocates for each.
+	maxLocals = 50_000
+	// maxEvents bounds the memory of rewriting: 24 bytes each, and twice as much for a label.
+	maxEvents = 1 << 20
+)
+
+// maxTail is how many instructions may run behind the last look when a function returns: else thousands of callers that return to
+// each other would run to their ends one after the other.
+const maxTail = 64
+
+// label is a block, loop or if, or the function itself: a place where branches meet. Labels are indices of function.labels.
 type label struct {
 	op       byte
-	depth    int  // how many labels are around it
-	dead     bool // it was unreachable when it began
-	values   int  // how many a branch to it takes along
-	branches int  // that can be reached
-	table    bool // one of them is in a table
-	paid     bool // nothing is owed where they meet, because one of them has no place to pay
-	busy     bool // there is a call of the module's inside
-	// owed is what was owed when it began, least the least that is owed on a path to where the branches meet.
-	owed, least int
+	dead     bool  // it was unreachable when it began
+	table    bool  // a branch to it is in a table
+	paid     bool  // nothing is owed where they meet, because one of them has no place to pay
+	busy     bool  // there is a call of the module's inside
+	depth    int32 // how many labels are around it
+	parent   int32 // the one right around it
+	values   int32 // how many a branch to it takes along
+	branches int32 // that can be reached
+	doubles  int32 // how many doubled loops are around it, with itself; known when all has been read
+	// owed and run are what they were when it began; least and most are the least that is owed, and the most that has run, on a path to
+	// where the branches meet.
+	owed, run, least, most int32
 	// meet is what is owed where its branches meet. Who owes more pays the difference before. It is final at the label's end.
-	meet int
+	meet int32
 }
 
 // unreached stands for what is owed where nothing gets to.
@@ -57,13 +72,21 @@ func (l *label) double() bool { return l.looks() && !l.busy && l.values == 0 }
 // late says that the fuel is looked at before the only branch to a loop, instead of at its head.
 func (l *label) late() bool { return l.double() && l.branches == 1 && !l.table }
 
+// join notes that a path gets to where the branches of a label meet.
+func (l *label) join(owed, run int32) {
+	if owed != unreached {
+		l.least, l.most = min(l.least, owed), max(l.most, run)
+	}
+}
+
 // event is something to be written.
 type event struct {
-	at, end int // what it replaces in the body
+	at, end int32 // what it replaces in the body
+	owed    int32 // here
+	label   int32 // that it is about
+	n       int32 // sub-opcode, or for a branch the label that it is in
 	kind    eventKind
-	owed    int // here
-	label   int // that it is about
-	n       int // sub-opcode, or how many labels a branch has around it
+	look    bool // before a return
 }
 
 type eventKind uint8
@@ -74,9 +97,8 @@ const (
 	eventEnd
 	eventBranch
 	eventBranchIf
-	eventBranchWith // br_if with values
-	eventTable
-	eventUnreached // a branch that can't be reached
+	eventTargets   // br_if with values and br_table: label is the place of the first in function.targets
+	eventUnreached // the same for a branch that can't be reached
 	eventReturn
 	eventCall
 	eventBulk
@@ -84,13 +106,22 @@ const (
 )
 
 func (f *function) rewrite(m *rewriter, r *reader, s signature) {
-	*f = function{m: m, r: r, out: f.out[:0], frames: f.frames[:0], labels: f.labels[:0], events: f.events[:0], doubled: f.doubled[:0],
+	*f = function{m: m, r: r, out: f.out[:0], frames: f.frames[:0], labels: f.labels[:0], events: f.events[:0], targets: f.targets[:0],
 		params: s.params, results: s.results}
 	f.declarations()
 	start := r.pos
 	f.plan()
 	if r.err != nil {
 		return
+	}
+	for i := range f.labels {
+		l := &f.labels[i]
+		if i > 0 {
+			l.doubles = f.labels[l.parent].doubles
+		}
+		if l.double() {
+			l.doubles++
+		}
 	}
 	f.write(start)
 }
@@ -99,11 +130,10 @@ func (f *function) rewrite(m *rewriter, r *reader, s signature) {
 func (f *function) declarations() {
 	total := uint64(f.params)
 	for n := f.r.u32(); n > 0 && f.r.err == nil; n-- {
-		total += uint64(f.r.u32())
-		f.r.byte()
-	}
-	if total > math.MaxInt32 {
-		f.r.fail(refuse("it has %d locals", total))
+		if total += uint64(f.r.u32()); total > maxLocals {
+			f.r.fail(refuse("it has %d locals, more than the limit of %d", total, maxLocals))
+		}
+		f.r.valueType()
 	}
 	f.locals = int(total)
 	f.limits = [...]byte{shortNumber: 0x80, shortLocal: byte(min(f.locals, 0x80)), shortGlobal: byte(min(f.m.globals, 0x80)), shortForms - 1: 0}
@@ -111,7 +141,7 @@ func (f *function) declarations() {
 
 // plan reads the instructions.
 func (f *function) plan() {
-	f.begin(label{values: len(f.results)})
+	f.begin(label{values: int32(len(f.results))})
 	for len(f.frames) > 0 && f.r.err == nil {
 		f.stretch()
 		f.instruction()
@@ -123,34 +153,37 @@ func (f *function) plan() {
 
 // begin opens a label.
 func (f *function) begin(l label) {
-	l.depth, l.dead, l.owed, l.least = len(f.frames), f.dead, f.owed, math.MaxInt
-	f.frames = append(f.frames, len(f.labels))
+	if len(f.frames) > 0 {
+		l.parent = f.innermost()
+	}
+	l.depth, l.dead, l.owed, l.run, l.least = int32(len(f.frames)), f.dead, f.owed, f.run, math.MaxInt32
+	f.frames = append(f.frames, int32(len(f.labels)))
 	f.labels = append(f.labels, l)
 }
 
-// event notes what has been read from a place on, which is about a label. What is written for it pays what is owed here.
-func (f *function) event(at int, kind eventKind, label, n int) {
-	f.events = append(f.events, event{at: at, end: f.r.pos, kind: kind, owed: f.debt(), label: label, n: n})
+// innermost is the label that what is being read is in.
+func (f *function) innermost() int32 { return f.frames[len(f.frames)-1] }
+
+// event notes what has been read from a place on. What is written for it pays what is owed here.
+func (f *function) event(at int, e event) {
+	if len(f.events) >= maxEvents {
+		f.r.fail(refuse("it has more than %d blocks, branches and calls", maxEvents))
+	}
+	e.at, e.end, e.owed = int32(at), int32(f.r.pos), f.debt()
+	f.events = append(f.events, e)
 }
 
 // debt is what is owed here.
-func (f *function) debt() int {
+func (f *function) debt() int32 {
 	if f.dead {
 		return unreached
 	}
 	return f.owed
 }
 
-// join notes that a path gets from here to where the branches of a label meet.
-func (l *label) join(owed int) {
-	if owed != unreached {
-		l.least = min(l.least, owed)
-	}
-}
-
 // stretch reads instructions of which nothing but the cost matters here, as long as they come in their usual short forms.
 func (f *function) stretch() {
-	b, at, cost := f.r.b, f.r.pos, 0
+	b, at, cost := f.r.b, f.r.pos, int32(0)
 reading:
 	for at+2 < len(b) {
 		switch form := shortFormOf[b[at]]; form {
@@ -172,7 +205,7 @@ reading:
 		cost++
 	}
 	f.r.pos = at
-	f.owed += cost
+	f.owed, f.run = f.owed+cost, f.run+cost
 }
 
 func (f *function) instruction() {
@@ -180,7 +213,7 @@ func (f *function) instruction() {
 	at := r.pos
 	op := r.byte()
 	if !free(op) {
-		f.owed++
+		f.owed, f.run = f.owed+1, f.run+1
 	}
 	switch immediates[op] {
 	case special:
@@ -254,7 +287,7 @@ func (f *function) special(at int, op byte) {
 	case opBr, opBrIf, opBrTable:
 		f.branch(at, op)
 	case opReturn:
-		f.event(at, eventReturn, 0, len(f.frames))
+		f.event(at, event{kind: eventReturn, n: f.innermost(), look: f.run > maxTail})
 		f.dead = true
 	case opCall:
 		r.below(uint32(len(f.m.funcs)), "function")
@@ -264,7 +297,10 @@ func (f *function) special(at int, op byte) {
 		r.u32()
 		f.call(at, eventCall, 0)
 	case opSelectTyped:
-		r.bytes(r.u32())
+		if n := r.u32(); n != 1 && r.err == nil {
+			r.fail(refuse("it has a select of %d types", n))
+		}
+		r.valueType()
 	case opLocalGet, opLocalSet, opLocalTee:
 		r.below(uint32(f.locals), "local")
 	case opGlobalGet, opGlobalSet:
@@ -288,9 +324,9 @@ func (f *function) call(at int, kind eventKind, n int) {
 	if f.dead {
 		return
 	}
-	f.event(at, kind, 0, n)
-	f.owed = 0
-	f.labels[f.frames[len(f.frames)-1]].busy = true
+	f.event(at, event{kind: kind, n: int32(n)})
+	f.owed, f.run = 0, 0
+	f.labels[f.innermost()].busy = true
 }
 
 func (f *function) bulk(at int, kind eventKind, n int) {
@@ -334,42 +370,50 @@ func (f *function) vector() {
 }
 
 func (f *function) open(at int, op byte) {
-	params, results := 0, 0
-	switch t := f.r.signed(5); {
-	case t >= int64(len(f.m.types)):
-		f.r.fail(refuse("it uses type %d of %d", t, len(f.m.types)))
-	case t >= 0:
-		params, results = f.m.types[t].params, len(f.m.types[t].results)
-	case byte(t&0x7f) != typeEmpty:
-		results = 1
-	}
-	l := label{op: op, values: results}
+	params, results := f.blockSignature()
+	l := label{op: op, values: int32(results)}
 	if op == opLoop {
-		l.values = params
-		f.event(at, eventLoop, len(f.labels), 0)
+		l.values = int32(params)
+		f.event(at, event{kind: eventLoop, label: int32(len(f.labels))})
 		f.owed = 0
 		f.local = f.local || !f.dead
 	}
 	f.begin(l)
 }
 
+// blockSignature reads how many values a block takes and leaves.
+func (f *function) blockSignature() (params, results int) {
+	switch t := f.r.signed(5); {
+	case f.r.err != nil || t == typeEmpty-0x80:
+	case t >= int64(len(f.m.types)):
+		f.r.fail(refuse("it uses type %d of %d", t, len(f.m.types)))
+	case t >= 0:
+		return f.m.types[t].params, len(f.m.types[t].results)
+	case t < -0x40 || !knownType(byte(t+0x80)):
+		f.r.fail(refuse("it has a block of type %d, which is not known here", t))
+	default:
+		return 0, 1
+	}
+	return 0, 0
+}
+
 func (f *function) otherwise(at int) {
-	l := &f.labels[f.frames[len(f.frames)-1]]
+	l := &f.labels[f.innermost()]
 	if l.op != opIf {
 		f.r.fail(Error("it has an else without an if"))
 		return
 	}
 	l.op = opElse
-	l.join(f.debt())
-	f.event(at, eventElse, f.frames[len(f.frames)-1], 0)
-	f.dead, f.owed = l.dead, l.owed
+	l.join(f.debt(), f.run)
+	f.event(at, event{kind: eventElse, label: f.innermost()})
+	f.dead, f.owed, f.run = l.dead, l.owed, l.run
 }
 
 // close ends a label.
 func (f *function) close(at int) {
 	last := len(f.frames) - 1
 	l := &f.labels[f.frames[last]]
-	f.event(at, eventEnd, f.frames[last], 0)
+	f.event(at, event{kind: eventEnd, label: f.frames[last], look: last == 0 && f.run > maxTail})
 	f.frames = f.frames[:last]
 	if last == 0 {
 		return
@@ -377,8 +421,8 @@ func (f *function) close(at int) {
 	if l.op == opLoop {
 		f.dead = f.dead || l.dead
 	} else {
-		l.join(f.debt())
-		f.dead = l.dead || l.least == math.MaxInt && l.op != opIf
+		l.join(f.debt(), f.run)
+		f.dead = l.dead || l.least == math.MaxInt32 && l.op != opIf
 		switch {
 		case l.paid: // it is 0
 		case l.op == opIf:
@@ -386,9 +430,9 @@ func (f *function) close(at int) {
 		case !f.dead:
 			l.meet = l.least
 		}
-		f.owed = l.meet
+		f.owed, f.run = l.meet, max(l.run, l.most)
 	}
-	around := &f.labels[f.frames[last-1]]
+	around := &f.labels[f.innermost()]
 	around.busy = around.busy || l.busy
 }
 
@@ -396,38 +440,48 @@ func (f *function) branch(at int, op byte) {
 	r := f.r
 	targets := uint32(1)
 	if op == opBrTable {
-		targets += r.u32()
+		if targets += r.u32(); targets == 0 || int64(targets) > int64(len(r.b)-r.pos) {
+			r.fail(errCutOff)
+		}
 	}
-	to := 0
+	first, values, out := int32(len(f.targets)), int32(0), false
 	for ; targets > 0 && r.err == nil; targets-- {
 		depth := r.u32()
 		if r.err == nil && int64(depth) >= int64(len(f.frames)) {
 			r.fail(refuse("it branches out of %d blocks of %d", depth, len(f.frames)))
 			return
 		}
-		to = f.frames[len(f.frames)-1-int(depth)]
+		to := f.frames[len(f.frames)-1-int(depth)]
+		f.targets = append(f.targets, to)
+		out = out || to == 0
 		if l := &f.labels[to]; !f.dead {
+			values = l.values
 			l.branches++
 			l.table = l.table || op == opBrTable
-			l.paid = l.paid || op == opBrTable || op == opBrIf && l.values > 0
-			l.join(f.owed)
+			l.paid = l.paid || op == opBrTable || op == opBrIf && values > 0
+			l.join(f.owed, f.run)
 		}
 	}
-	kind := eventUnreached
+	if r.err != nil {
+		return
+	}
+	e := event{label: f.targets[first], n: f.innermost(), look: out && f.run > maxTail}
 	switch {
 	case f.dead:
+		e.kind, e.label = eventUnreached, first
+	case op == opBrTable || op == opBrIf && values > 0:
+		e.kind, e.label = eventTargets, first
 	case op == opBr:
-		kind = eventBranch
-	case op == opBrTable:
-		kind = eventTable
-	case f.labels[to].values > 0:
-		kind = eventBranchWith
+		e.kind = eventBranch
 	default:
-		kind = eventBranchIf
+		e.kind = eventBranchIf
 	}
-	f.event(at, kind, to, len(f.frames))
-	if kind == eventBranchWith {
+	f.event(at, e)
+	switch e.kind {
+	case eventTargets:
 		f.owed = 0
+	case eventBranch, eventBranchIf:
+		f.targets = f.targets[:first]
 	}
 	f.dead = f.dead || op != opBrIf
 }

@@ -69,19 +69,18 @@ func Rewrite(module []byte) ([]byte, error) {
 	m.r.pos = len(preamble)
 	size := len(module) + len(module)/4 + 1024 // a module in Go grows by a fifth
 	m.out = append(make([]byte, 0, size), preamble...)
+	m.limit = maxGrowth*len(module) + 64<<10
 	if err := m.sections(); err != nil {
 		return nil, err
-	}
-	if limit := maxGrowth*len(module) + 64<<10; len(m.out) > limit {
-		return nil, refuse("it would have %d bytes with its metering, more than %d times as many as without", len(m.out), maxGrowth)
 	}
 	return m.out, nil
 }
 
 // rewriter holds what the sections so far say.
 type rewriter struct {
-	r   reader
-	out []byte
+	r     reader
+	out   []byte
+	limit int // of out, while functions are written
 
 	types      []signature
 	results    map[string]uint32 // the added types of blocks with several results, by their results

@@ -55,6 +55,9 @@ const (
 
 	typeI32    = 0x7f
 	typeI64    = 0x7e
+	typeF32    = 0x7d
+	typeF64    = 0x7c
+	typeV128   = 0x7b
 	typeEmpty  = 0x40
 	refFunc    = 0x70
 	refExtern  = 0x6f

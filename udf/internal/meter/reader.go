@@ -103,6 +103,33 @@ func (r *reader) below(n uint32, what string) uint32 {
 	return i
 }
 
+// valueType reads the type of a value. It must be one of WebAssembly 2.0: others go on behind the byte, where wazero reads them even if
+// their features are off.
+func (r *reader) valueType() {
+	if t := r.byte(); r.err == nil && !knownType(t) {
+		r.fail(refuse("it has a value of type %#x, which is not known here", t))
+	}
+}
+
+func (r *reader) valueTypes() []byte {
+	list := r.bytes(r.u32())
+	for _, t := range list {
+		if !knownType(t) {
+			r.fail(refuse("it has a value of type %#x, which is not known here", t))
+		}
+	}
+	return list
+}
+
+// knownType says whether a byte is a type of WebAssembly 2.0.
+func knownType(t byte) bool {
+	switch t {
+	case typeI32, typeI64, typeF32, typeF64, typeV128, refFunc, refExtern:
+		return true
+	}
+	return false
+}
+
 // signedBytes appends a signed LEB128 number.
 func signedBytes(b []byte, v int64) []byte {
 	for {

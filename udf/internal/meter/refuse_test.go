@@ -9,7 +9,7 @@ import (
 
 // sections are the parts of a small module that a test may replace: one type, one function with two locals, one global.
 type parts struct {
-	types, imports, global, export, element, body []byte
+	types, imports, global, export, element, locals, body []byte
 }
 
 func (p parts) module() []byte {
@@ -33,7 +33,7 @@ func (p parts) module() []byte {
 	section(sectionGlobal, or(p.global, 1, typeI32, 1, opI32Const, 0, opEnd))
 	section(sectionExport, or(p.export, 0))
 	section(sectionElement, or(p.element, 0))
-	body := slices.Concat([]byte{1, 2, typeI32}, p.body, []byte{opEnd})
+	body := slices.Concat(or(p.locals, 1, 2, typeI32), p.body, []byte{opEnd})
 	section(sectionCode, append([]byte{1}, sized(body)...))
 	return b
 }
@@ -68,7 +68,17 @@ func TestRefuses(t *testing.T) {
 		"has the instruction 0xfc 18,":                                       {body: []byte{opBulk, 18}},
 		"has the instruction 0xfd 256,":                                      {body: []byte{opVector, 0x80, 2}}, // relaxed
 		"has the instruction 0xfd 12,":                                       {body: append([]byte{opVector, 0x8c, 0}, make([]byte, 16)...)},
-		"a null of type 0x6e":                                                {body: []byte{opRefNull, 0x6e, opDrop}},
+		"a reference of type 0x6e":                                           {body: []byte{opRefNull, 0x6e, opDrop}},
+		"function 0: it has a block of type -29,":                            {body: []byte{opBlock, 0x63, 0x80, 0, opEnd}}, // what follows would be read as instructions
+		"function 0: it has a block of type -28,":                            {body: []byte{opBlock, 0xe4, 0xff, 0xff, 0xff, 0x7f, 0, opEnd}},
+		"function 0: it has a block of type -2147483647,":                    {body: []byte{opBlock, 0x81, 0x80, 0x80, 0x80, 0x78, opEnd}},
+		"function 0: it has a block of type -23,":                            {body: []byte{opBlock, 0x69, opEnd}},
+		"function 0: it has a value of type 0x63,":                           {body: []byte{opRefNull, refFunc, opRefNull, refFunc, opI32Const, 0, opSelectTyped, 1, 0x63, 0x70, opDrop}},
+		"it has a select of 2 types":                                         {body: []byte{opSelectTyped, 2, typeI32, typeI32}},
+		"section with id 1: it has a value of type 0x64,":                    {types: []byte{1, formFunc, 1, 0x64, 0}},
+		"section with id 6: it has a value of type 0x63,":                    {global: []byte{1, 0x63, 0x70, 0, opRefNull, refFunc, opEnd}},
+		"section with id 9: it has a reference of type 0x63,":                {element: []byte{1, 5, 0x63, 0x70, 1, opRefFunc, 0, opEnd}},
+		"function 0: it is cut off":                                          {body: []byte{opI32Const, 0, opBrTable, 0xff, 0xff, 0xff, 0xff, 0x0f}},
 		"it branches out of 1 blocks of 1":                                   {body: []byte{opBr, 1}},
 		"an else without an if":                                              {body: []byte{opBlock, typeEmpty, opElse, opEnd}},
 		"it has code behind its end":                                         {body: []byte{opEnd}},
@@ -82,6 +92,10 @@ func TestRefuses(t *testing.T) {
 		_, err := Rewrite([]byte(b))
 		require.ErrorContains(t, err, "not a WebAssembly module of version 1")
 	}
+	_, err = Rewrite(parts{locals: []byte{1, 1, 0x63, 0x70}}.module())
+	require.ErrorContains(t, err, "function 0: it has a value of type 0x63,")
+	_, err = Rewrite(parts{locals: append(append([]byte{2, 1, typeI32}, appendU32(nil, maxLocals)...), typeI32)}.module())
+	require.ErrorContains(t, err, "function 0: it has 50001 locals, more than the limit of 50000")
 	_, err = Rewrite(append(slices.Clone(preamble), 5, 1, 0, 5, 1, 0))
 	require.ErrorContains(t, err, "it has a section with id 5 where none belongs")
 }
@@ -100,12 +114,14 @@ func TestCountsAreBounded(t *testing.T) {
 	}
 	_, err := Rewrite(parts{types: append(appendU32(nil, maxTypes+1), slices.Repeat([]byte{formFunc, 0, 0}, maxTypes+1)...)}.module())
 	require.ErrorContains(t, err, "it has 65537 items, more than the limit of 65536")
+	_, err = Rewrite(parts{body: slices.Repeat([]byte{opCall, 0}, maxEvents+1)}.module())
+	require.ErrorContains(t, err, "function 0: it has more than 1048576 blocks, branches and calls")
 }
 
 // TestSizeIsBounded: what is added can't be a multiple of what was there.
 func TestSizeIsBounded(t *testing.T) {
 	_, err := Rewrite(parts{body: slices.Repeat([]byte{opLoop, typeEmpty, opI32Const, 0, opBrIf, 0, opEnd}, 100_000)}.module())
-	require.ErrorContains(t, err, "more than 4 times as many as without")
+	require.ErrorContains(t, err, "more than 4 times as many bytes with its metering as without")
 }
 
 // TestRefill: an entry goes on over many slices, with all the fuel that it was given and no more.

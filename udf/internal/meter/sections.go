@@ -62,7 +62,7 @@ func (m *rewriter) section(id byte, r *reader) {
 	case sectionFunction:
 		m.functionSection(r)
 	case sectionTable:
-		m.copied(r, func() { r.byte(); limits(r) })
+		m.copied(r, func() { m.refType(r); limits(r) })
 	case sectionMemory:
 		m.copied(r, func() { m.memory = true; limits(r) })
 	case sectionGlobal:
@@ -155,8 +155,8 @@ func (m *rewriter) typeSection(r *reader) {
 		if form := r.byte(); form != formFunc && r.err == nil {
 			r.fail(refuse("type %d is not of a function", i))
 		}
-		params := r.bytes(r.u32())
-		results := r.bytes(r.u32())
+		params := r.valueTypes()
+		results := r.valueTypes()
 		m.types = append(m.types, signature{params: len(params), results: results})
 		if _, have := m.results[string(results)]; len(results) > 1 && !have {
 			m.results[string(results)] = n + uint32(len(added))
@@ -198,7 +198,7 @@ func (m *rewriter) functionSection(r *reader) {
 // globalSection adds Left, Rest and Stop.
 func (m *rewriter) globalSection(r *reader) {
 	m.vector(r, func(n uint32) int { m.globals = n; return 3 }, func(uint32) {
-		r.byte() // type
+		r.valueType()
 		r.byte() // mutable or not
 		m.constant(r)
 	})
@@ -244,8 +244,12 @@ func (m *rewriter) elementSection(r *reader) {
 			}
 			m.constant(r)
 		}
-		if form&(passive|explicit) != 0 {
-			r.byte() // kind or type
+		switch {
+		case form&(passive|explicit) == 0:
+		case form&expressions != 0:
+			m.refType(r)
+		default:
+			r.byte() // kind
 		}
 		for n := r.u32(); n > 0 && r.err == nil; n-- {
 			if form&expressions != 0 {
@@ -292,7 +296,7 @@ func (m *rewriter) constant(r *reader) {
 
 func (m *rewriter) refType(r *reader) {
 	if t := r.byte(); r.err == nil && !slices.Contains([]byte{refFunc, refExtern}, t) {
-		r.fail(refuse("it has a null of type %#x", t))
+		r.fail(refuse("it has a reference of type %#x, which is not known here", t))
 	}
 }
 

@@ -82,6 +82,40 @@ func TestRoundsOfLoops(t *testing.T) {
 	}
 }
 
+// TestReturnsAreBounded: callers that return to each other don't all run to their ends when the fuel is used up, nor when the guest is
+// stopped, however they return.
+func TestReturnsAreBounded(t *testing.T) {
+	const depth, tail = 10_000, 1_000
+	long := slices.Repeat([]byte{opI32Const, 0, opDrop}, tail)
+	yes := []byte{opI32Const, 1}
+	for name, end := range map[string][]byte{
+		"at the end":   long,
+		"return":       slices.Concat(long, []byte{opReturn}),
+		"br":           slices.Concat(long, []byte{opBr, 0}),
+		"br_if":        slices.Concat(long, yes, []byte{opBrIf, 0}),
+		"br_table":     slices.Concat(long, yes, []byte{opBrTable, 0, 0}),
+		"behind an if": slices.Concat(yes, []byte{opIf, typeEmpty}, long, []byte{opEnd}),
+		"with a loop":  slices.Concat([]byte{opLoop, typeEmpty, opI32Const, 0, opBrIf, 0, opEnd}, long),
+	} {
+		t.Run(name, func(t *testing.T) {
+			// if global < depth: global++, call itself. Then the end.
+			body := slices.Concat([]byte{opGlobalGet, 0}, signedBytes([]byte{opI32Const}, depth), []byte{0x48, opIf, typeEmpty,
+				opGlobalGet, 0, opI32Const, 1, 0x6a, opGlobalSet, 0, opCall, 0, opEnd}, end)
+			metered, err := Rewrite(parts{
+				global: []byte{1, typeI32, 1, opI32Const, 0, opEnd}, body: body, export: vectorOf(append(sized([]byte("run")), 0, 0)),
+			}.module())
+			require.NoError(t, err)
+			i, err := engine(t, compiler()).InstantiateWithConfig(ctx, metered, wazeroConfig())
+			require.NoError(t, err)
+			setFuel(i, 9*depth+5)
+			_, err = i.ExportedFunction("run").Call(ctx)
+			require.ErrorContains(t, err, "unreachable")
+			require.Negative(t, remaining(i))
+			require.Greater(t, remaining(i), int64(-2*len(body)))
+		})
+	}
+}
+
 // endless exports a function with such a body as run, and has another that does nothing, and a type of blocks that take and leave a number.
 func endless(body []byte) []byte {
 	b := slices.Clone(preamble)

@@ -20,12 +20,16 @@ func (f *function) write(start int) {
 	}
 	f.look()
 	b := f.r.b
-	at := start
+	at := int32(start)
 	for i := range f.events {
 		e := &f.events[i]
 		f.out = append(f.out, b[at:e.at]...)
 		at = e.end
 		f.writeEvent(e)
+		if len(f.m.out)+len(f.out) > f.m.limit {
+			f.r.fail(refuse("it has more than %d times as many bytes with its metering as without", maxGrowth))
+			return
+		}
 	}
 	if f.local {
 		f.variable(opLocalGet, localFuel)
@@ -70,35 +74,32 @@ func (f *function) writeLocals(start int) {
 
 func (f *function) writeEvent(e *event) {
 	code := f.r.b[e.at:e.end]
-	l := &f.labels[e.label]
 	switch e.kind {
 	case eventLoop:
 		f.settle(e.owed, 0)
-		f.writeLoop(l, code)
+		f.writeLoop(&f.labels[e.label], code)
 	case eventElse:
-		f.settle(e.owed, l.meet)
+		f.settle(e.owed, f.labels[e.label].meet)
 		f.op(opElse)
 	case eventEnd:
-		f.writeEnd(e.owed, l)
+		f.writeEnd(e)
 	case eventBranch:
-		f.settle(e.owed, l.meet)
-		f.branchTo(l, e.n)
+		f.branchTo(e, e.label, 0)
 	case eventBranchIf: // as an if, so that what is owed is paid on the way
 		f.op(opIf)
 		f.op(typeEmpty)
-		f.settle(e.owed, l.meet)
-		f.branchTo(l, e.n+1)
+		f.branchTo(e, e.label, 1)
 		f.op(opEnd)
-	case eventBranchWith, eventTable:
-		f.settle(e.owed, 0)
-		f.writeTargets(code, e.n)
+	case eventTargets:
+		f.leave(e, 0)
+		f.writeTargets(e, code)
 	case eventUnreached:
-		f.writeTargets(code, e.n)
+		f.writeTargets(e, code)
 	case eventReturn:
-		f.settle(e.owed, 0)
 		if f.local {
-			f.branchTo(l, e.n)
+			f.branchTo(e, 0, 0)
 		} else {
+			f.leave(e, 0)
 			f.op(opReturn)
 		}
 	case eventCall:
@@ -107,13 +108,13 @@ func (f *function) writeEvent(e *event) {
 		f.reload()
 	case eventBulk:
 		f.variable(opLocalTee, localOperand)
-		f.charge(func() { f.price(e.n) })
+		f.charge(func() { f.price(int(e.n)) })
 		f.settle(e.owed, 0)
 		f.look()
 		f.out = append(f.out, code...)
 	case eventGrow:
 		f.settle(e.owed, 0)
-		f.writeGrow(e.n, code)
+		f.writeGrow(int(e.n), code)
 		f.look()
 	}
 }
@@ -134,7 +135,6 @@ func (f *function) writeLoop(l *label, code []byte) {
 	if !l.double() {
 		return
 	}
-	f.doubled = append(f.doubled, l.depth)
 	f.out = append(f.out, code...)
 	if !l.late() {
 		f.turnBack(1)
@@ -146,65 +146,68 @@ func (f *function) turnBack(depth int) {
 	f.fuel()
 	f.constant(0)
 	f.out = append(f.out, opI64LtS, opIf, typeEmpty)
-	f.writeBranch(opBr, depth+1)
+	f.writeBranch(depth + 1)
 	f.op(opEnd)
 }
 
-func (f *function) writeEnd(owed int, l *label) {
+func (f *function) writeEnd(e *event) {
+	l := &f.labels[e.label]
 	switch {
 	case l.op == opLoop:
 		if l.double() {
-			f.doubled = f.doubled[:len(f.doubled)-1]
 			f.op(opEnd)
 		}
 	case l.op == opIf && l.owed != l.meet && !l.dead:
-		f.settle(owed, l.meet)
+		f.settle(e.owed, l.meet)
 		f.op(opElse)
 		f.settle(l.owed, l.meet)
 	default:
-		f.settle(owed, l.meet)
+		f.leave(e, l.meet)
 	}
 	f.op(opEnd)
 }
 
-// branchTo branches to a label, from behind where its fuel has been settled, with so many labels of the module's around.
-func (f *function) branchTo(l *label, around int) {
-	depth := f.outside(around-1-l.depth, l.depth)
+// leave pays what is owed but for what stays owed, and looks if the function returns long after the last look.
+func (f *function) leave(e *event, stays int32) {
+	f.settle(e.owed, stays)
+	if e.look && e.owed != unreached {
+		f.look()
+	}
+}
+
+// branchTo pays and branches to a label, out of so many labels more than there were.
+func (f *function) branchTo(e *event, label int32, more int) {
+	l := &f.labels[label]
+	f.leave(e, l.meet)
+	depth := f.depth(e.n, label) + more
 	if l.late() {
 		f.turnBack(depth + 1)
 	}
-	f.writeBranch(opBr, depth)
+	f.writeBranch(depth)
 }
 
-// outside is the depth of a label in what is written: doubled loops inside of it count twice.
-func (f *function) outside(depth, label int) int {
-	for i := len(f.doubled) - 1; i >= 0 && f.doubled[i] > label; i-- {
-		depth++
-	}
-	return depth
+// depth is that of a label, from inside of another: doubled loops on the way count twice.
+func (f *function) depth(from, to int32) int {
+	a, b := &f.labels[from], &f.labels[to]
+	return int(a.depth - b.depth + a.doubles - b.doubles)
 }
 
-func (f *function) writeBranch(op byte, depth int) {
-	f.out = appendU32(append(f.out, op), depth)
-}
+func (f *function) writeBranch(depth int) { f.out = appendU32(append(f.out, opBr), depth) }
 
-// writeTargets writes a branch, or a table of them, with so many labels of the module's around.
-func (f *function) writeTargets(code []byte, around int) {
-	if len(f.doubled) == 0 {
+// writeTargets writes a branch, or a table of them, with the new depths.
+func (f *function) writeTargets(e *event, code []byte) {
+	if f.labels[e.n].doubles == 0 {
 		f.out = append(f.out, code...)
 		return
 	}
-	r := reader{b: code}
-	op := r.byte()
-	f.op(op)
-	targets := uint32(1)
-	if op == opBrTable {
-		targets += r.u32()
-		f.out = appendU32(f.out, int(targets-1))
+	f.op(code[0])
+	targets := 1
+	if r := (reader{b: code, pos: 1}); code[0] == opBrTable {
+		targets += int(r.u32())
+		f.out = appendU32(f.out, targets-1)
 	}
-	for range targets {
-		depth := int(r.u32())
-		f.out = appendU32(f.out, f.outside(depth, around-1-depth))
+	for _, to := range f.targets[e.label:][:targets] {
+		f.out = appendU32(f.out, f.depth(e.n, to))
 	}
 }
 
@@ -253,7 +256,7 @@ func (f *function) charge(cost func()) {
 }
 
 // settle takes from the fuel what is owed, but for what stays owed.
-func (f *function) settle(owed, stays int) {
+func (f *function) settle(owed, stays int32) {
 	if owed != unreached && owed != stays {
 		f.charge(func() { f.constant(int64(owed - stays)) })
 	}
@@ -281,7 +284,7 @@ func (f *function) look() {
 }
 
 // spill makes Left true before someone else looks at it, with what is owed taken, and reload follows what they did to it.
-func (f *function) spill(owed int) {
+func (f *function) spill(owed int32) {
 	if !f.local {
 		f.settle(owed, 0)
 		return
