@@ -74,12 +74,18 @@ func KeyOrder() RunOption { return keyOrder{} }
 // Errors are *SpanUnavailableError, *TimestampUnavailableError, *FunctionError, *FunctionNotFoundError,
 // *FuelError, *PermissionError, *ResultError and ctx's.
 func (f RangeFunc[In, Out]) Run(ctx context.Context, span Span, in In, opts ...RunOption) (Out, error) {
-	r, err := f.Do(ctx, span, in, opts...)
+	r, err := f.do(ctx, span, in, true, opts)
 	return r.Value, err
 }
 
-// Do is Run with more to tell: Result.Timestamp is the one that was read at.
+// Do is Run with more to tell: Result.Timestamp is the one that was read at, above every write acknowledged before. That costs a write to
+// the log where Run costs none: where one range has all of the span, Run takes its newest data.
 func (f RangeFunc[In, Out]) Do(ctx context.Context, span Span, in In, opts ...RunOption) (Result[Out], error) {
+	return f.do(ctx, span, in, false, opts)
+}
+
+// do is Do. newest: nobody is told the timestamp.
+func (f RangeFunc[In, Out]) do(ctx context.Context, span Span, in In, newest bool, opts []RunOption) (Result[Out], error) {
 	var zero Result[Out]
 	argument, err := encode(f.o.codec, in)
 	if err != nil {
@@ -94,6 +100,7 @@ func (f RangeFunc[In, Out]) Do(ctx context.Context, span Span, in In, opts ...Ru
 		if err != nil {
 			return err
 		}
+		req.Newest = newest
 		if run, err = runRange(ctx, span.ks.db, req, global, opts); err != nil {
 			span.ks.doubt(err)
 		}
@@ -177,6 +184,7 @@ func runOnSome(ctx context.Context, db *DB, req *locuspb.RunRequest, span keys.S
 	req.Timestamp = uint64(at)
 	req.Token = max(uint64(db.Token()), uint64(tokenOf(ctx)))
 	req.Explain = o.explain
+	req.Newest = req.Newest && o.onToken == nil // which names the timestamp
 	take = told(req, o, take)
 	var best advance
 	patience := time.Now().Add(runPatience)

@@ -90,30 +90,81 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
 	defer cancel()
-	view, err := openView(ctx, r.store, req)
+	if req.Timestamp == 0 {
+		return r.newest(ctx, f, span, l, req)
+	}
+	resp, _, err := r.part(ctx, f, span, l, req, hlc.Timestamp(req.Timestamp), req.WorkBytes)
+	return resp, err
+}
+
+// newestBytes bounds what is tried on the newest data, which has to be done at once.
+const newestBytes = 16 << 20
+
+// newest works on the newest data of the range. A timestamp that can be read at again has to be closed, which takes a write to the log:
+// here there is none, as long as the work is done in one part. Else, and where a value has expired that the log does not know of
+// (rule C7), it is all done at the time at which it began.
+func (r *rangeRunner) newest(ctx context.Context, f function, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	now := r.clock.Now()
+	if !r.long(span, ids.RangeID(req.RangeId)) {
+		resp, expires, err := r.part(ctx, f, span, l, req, 0, min(req.WorkBytes, newestBytes))
+		if err != nil || resp.Resume == nil && (expires == 0 || expires > now && r.clock.Anchored()) {
+			return resp, err
+		}
+		if !r.clock.Anchored() {
+			return nil, &api.RetryError{Reason: "the store has just started and does not know the time"}
+		}
+	}
+	resp, _, err := r.part(ctx, f, span, l, req, now, req.WorkBytes)
+	return resp, err
+}
+
+// long says that a span is a whole range with more data than is tried on the newest.
+func (r *rangeRunner) long(span keys.Span, id ids.RangeID) bool {
+	info, ok := r.store.Range(id)
+	return ok && info.Descriptor != nil && span.ContainsSpan(info.Descriptor.Span) && info.Bytes > newestBytes
+}
+
+// part works on the range as of a timestamp, 0: the newest, until it has read enough. expires is when the first of the records that it
+// read does, of the newest data.
+func (r *rangeRunner) part(ctx context.Context, f function, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, ts hlc.Timestamp, enough uint64) (resp *locuspb.RunRangeResponse, expires hlc.Timestamp, err error) {
+	view, err := openView(ctx, r.store, req, ts)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer view.Close()
-	resp := &locuspb.RunRangeResponse{Version: f.version}
+	w := work{view: view, span: span, layout: l, req: req, enough: enough, resp: &locuspb.RunRangeResponse{Version: f.version, Timestamp: uint64(view.Timestamp())}}
+	w.watch = ts == 0
 	began := time.Now()
-	err = fold(ctx, f.runnable, view, span, l, req, resp)
+	err = w.fold(ctx, f.runnable)
 	r.functions.accounts.add(functionVersion{req.Function, f.version}, &usage{
-		rangeID: ids.RangeID(req.RangeId), part: true, err: err, fuel: resp.Fuel, time: time.Since(began),
-		recordsRead: resp.Records, bytesRead: resp.Bytes,
+		rangeID: ids.RangeID(req.RangeId), part: true, err: err, fuel: w.resp.Fuel, time: time.Since(began),
+		recordsRead: w.resp.Records, bytesRead: w.resp.Bytes,
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return resp, nil
+	return w.resp, w.expires, nil
+}
+
+// work is a part of a range that a function is run on.
+type work struct {
+	view   raftstore.View
+	span   keys.Span
+	layout keys.Layout
+	req    *locuspb.RunRangeRequest
+	enough uint64 // bytes of records; 0: all
+	resp   *locuspb.RunRangeResponse
+
+	watch   bool // for
+	expires hlc.Timestamp
 }
 
 // fold runs the function over a view of a range; what it took is in resp also if it fails.
-func fold(ctx context.Context, f udf.Runnable, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
-	if req.PageBytes > 0 {
-		return mapPage(ctx, f, view, span, l, req, resp)
+func (w *work) fold(ctx context.Context, f udf.Runnable) error {
+	if w.req.PageBytes > 0 {
+		return w.mapPage(ctx, f)
 	}
-	return accumulate(ctx, f, view, span, l, req, resp)
+	return w.accumulate(ctx, f)
 }
 
 // prepare finds the keyspace's layout and the function.
@@ -133,27 +184,27 @@ func (r *rangeRunner) prepare(ctx context.Context, req *locuspb.RunRangeRequest,
 }
 
 // accumulate folds batches until it has worked enough, and says where to go on.
-func accumulate(ctx context.Context, f udf.Aggregator, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
-	acc, err := f.NewAccumulator(ctx, udf.Codec(req.Codec), req.Argument)
+func (w *work) accumulate(ctx context.Context, f udf.Aggregator) error {
+	acc, err := f.NewAccumulator(ctx, udf.Codec(w.req.Codec), w.req.Argument)
 	if err != nil {
 		return err
 	}
 	defer acc.Close()
-	enough := workload(req)
-	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) {
+	enough := w.workload()
+	err = w.eachBatch(ctx, func(batch []byte) (bool, error) {
 		if err := acc.Add(ctx, batch); err != nil {
 			return false, err
 		}
 		if !enough(len(batch)) {
 			return true, nil
 		}
-		resp.Resume = resume(span, l, batch)
+		w.resp.Resume = w.resume(batch)
 		return false, nil
 	})
 	if err == nil {
-		resp.Accumulator, err = acc.Encode(ctx)
+		w.resp.Accumulator, err = acc.Encode(ctx)
 	}
-	resp.Fuel = acc.Fuel()
+	w.resp.Fuel = acc.Fuel()
 	return err
 }
 
@@ -162,50 +213,50 @@ func accumulate(ctx context.Context, f udf.Aggregator, view raftstore.View, span
 const workTime = 250 * time.Millisecond
 
 // workload says when a request has read enough. One that does not ask for a part wants all of its span.
-func workload(req *locuspb.RunRangeRequest) (enough func(read int) bool) {
-	if req.WorkBytes == 0 && req.PageBytes == 0 {
+func (w *work) workload() (enough func(read int) bool) {
+	if w.enough == 0 && w.req.PageBytes == 0 {
 		return func(int) bool { return false }
 	}
 	until, total := time.Now().Add(workTime), uint64(0)
 	return func(read int) bool {
 		total += uint64(read)
-		return req.WorkBytes > 0 && total >= req.WorkBytes || !time.Now().Before(until)
+		return w.enough > 0 && total >= w.enough || !time.Now().Before(until)
 	}
 }
 
 // resume is where to go on behind a batch; nil if that is the span's end. In a hash-partitioned keyspace the batch has
 // lost its keys' buckets; Encode finds the last one's again.
-func resume(span keys.Span, l keys.Layout, batch []byte) []byte {
-	if at := append(l.Encode(lastKey(batch)), 0); span.Contains(at) {
+func (w *work) resume(batch []byte) []byte {
+	if at := append(w.layout.Encode(lastKey(batch)), 0); w.span.Contains(at) {
 		return at
 	}
 	return nil
 }
 
 // mapPage maps batches until there is a page of outputs, or it has worked enough, and says where the next page begins.
-func mapPage(ctx context.Context, f udf.Mapper, view raftstore.View, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, resp *locuspb.RunRangeResponse) error {
-	m, err := f.NewMapping(ctx, udf.Codec(req.Codec), req.Argument)
+func (w *work) mapPage(ctx context.Context, f udf.Mapper) error {
+	m, err := f.NewMapping(ctx, udf.Codec(w.req.Codec), w.req.Argument)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	size, limit, enough := 0, int(min(req.PageBytes, maxPage)), workload(req)
-	err = eachBatch(ctx, view, span, l, resp, func(batch []byte) (bool, error) {
+	size, limit, enough := 0, int(min(w.req.PageBytes, maxPage)), w.workload()
+	err = w.eachBatch(ctx, func(batch []byte) (bool, error) {
 		outputs, err := m.Map(ctx, batch)
 		if err != nil {
 			return false, err
 		}
-		resp.Outputs = append(resp.Outputs, outputs...)
+		w.resp.Outputs = append(w.resp.Outputs, outputs...)
 		for _, o := range outputs {
 			size += len(o) + udf.OutputOverhead
 		}
 		if worked := enough(len(batch)); size < limit && !worked {
 			return true, nil
 		}
-		resp.Resume = resume(span, l, batch)
+		w.resp.Resume = w.resume(batch)
 		return false, nil
 	})
-	resp.Fuel = m.Fuel()
+	w.resp.Fuel = m.Fuel()
 	return err
 }
 
@@ -219,15 +270,15 @@ func lastKey(batch []byte) (key []byte) {
 	return key
 }
 
-// openView opens the range at the request's timestamp. A view that comes after the caller has gone is closed.
-func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest) (raftstore.View, error) {
+// openView opens the request's range at a timestamp. A view that comes after the caller has gone is closed.
+func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest, ts hlc.Timestamp) (raftstore.View, error) {
 	type opened struct {
 		view raftstore.View
 		err  error
 	}
 	ch := make(chan opened, 1)
 	var settled atomic.Bool // by the view's coming, or by the caller's going
-	s.OpenView(ids.RangeID(req.RangeId), req.BoundsEpoch, hlc.Timestamp(req.Timestamp), func(v raftstore.View, err error) {
+	s.OpenView(ids.RangeID(req.RangeId), req.BoundsEpoch, ts, func(v raftstore.View, err error) {
 		if settled.CompareAndSwap(false, true) {
 			ch <- opened{v, err}
 		} else if err == nil {
@@ -247,17 +298,22 @@ func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest) (rafts
 }
 
 // eachBatch hands the records of the span to f, until it has had enough, and counts them.
-func eachBatch(ctx context.Context, view raftstore.View, span keys.Span, l keys.Layout, resp *locuspb.RunRangeResponse, f func(batch []byte) (more bool, err error)) error {
+func (w *work) eachBatch(ctx context.Context, f func(batch []byte) (more bool, err error)) error {
 	var stopped error
-	err := view.Scan(span, l.HeaderLen(), func(batch []byte) (more bool) {
+	err := w.view.Scan(w.span, w.layout.HeaderLen(), func(batch []byte) (more bool) {
 		if stopped = ctx.Err(); stopped != nil {
 			return false
 		}
 		if more, stopped = f(batch); stopped != nil {
 			return false
 		}
-		resp.Records += uint64(packed.Len(batch))
-		resp.Bytes += uint64(len(batch))
+		w.resp.Records += uint64(packed.Len(batch))
+		w.resp.Bytes += uint64(len(batch))
+		if w.watch {
+			if at := packed.FirstExpiry(batch); at != 0 && (w.expires == 0 || at < w.expires) {
+				w.expires = at
+			}
+		}
 		return more
 	})
 	if stopped != nil {

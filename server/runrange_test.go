@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/locuskv/locus/client"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/raftstore"
 	"github.com/locuskv/locus/udf"
 )
 
@@ -151,11 +153,85 @@ func TestWaitingForASlot(t *testing.T) {
 	<-answers // in its millisecond, or not
 }
 
+// TestNewest: a run that nobody asks for its timestamp writes nothing to the log, and sees what was acknowledged before. What has expired
+// by the clock it does not see, although no entry of the log says so (rule C7); and of what takes more than one part, all parts are of
+// one timestamp, which can be read at again.
+func TestNewest(t *testing.T) {
+	t.Parallel()
+	r, err := udf.NewRegistry(keysOf)
+	require.NoError(t, err)
+	o := testOptions(t, t.TempDir())
+	o.Functions = r
+	n := startNode(t, o)
+	db := openClient(t, []*Node{n})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ks, want := load(t, db, client.KeyspaceOptions{}, 400)
+	put := func(_ client.Timestamp, err error) { t.Helper(); require.NoError(t, err) }
+	run := client.NewRangeFunc[any, []string]("keys")
+	seen := func() []string {
+		t.Helper()
+		got, err := run.Run(ctx, ks.All(), nil)
+		require.NoError(t, err)
+		return got
+	}
+	k, ok := n.cmap.Keyspace("s")
+	require.True(t, ok)
+	l, ok := n.cmap.Layout(ids.KeyspaceID(k.Id))
+	require.True(t, ok)
+	state := func() raftstore.RangeInfo {
+		info, ok := n.store.Lookup(l.All().Start)
+		require.True(t, ok)
+		return info
+	}
+	require.Equal(t, want, seen())
+	before := state().Applied
+	require.Equal(t, want, seen())
+	require.Equal(t, before, state().Applied, "nothing is written")
+	result, err := run.Do(ctx, ks.All(), nil)
+	require.NoError(t, err)
+	require.Greater(t, state().Applied, before, "a timestamp that can be read at again is closed")
+	require.LessOrEqual(t, result.Timestamp, client.Timestamp(state().Closed))
+	for i := range 20 {
+		key := fmt.Sprintf("l%05d", i)
+		put(ks.Put(ctx, []byte(key), []byte("v")))
+		want = append(want, key)
+		require.Equal(t, want, seen())
+	}
+
+	put(ks.Put(ctx, []byte("z"), []byte("v"), client.TTL(time.Hour)))
+	before = state().Applied
+	require.Equal(t, append(slices.Clone(want), "z"), seen())
+	require.Equal(t, before, state().Applied, "it is far away")
+	put(ks.Put(ctx, []byte("z"), []byte("v"), client.TTL(100*time.Millisecond)))
+	require.Eventually(t, func() bool {
+		_, err := db.Status(ctx) // no read of the range, which would have its log say what has expired
+		require.NoError(t, err)
+		return slices.Equal(want, seen())
+	}, patience, 10*time.Millisecond)
+
+	piece := n.cmap.Tile(l.All())[0]
+	req := &locuspb.RunRangeRequest{
+		Function: "keys", Codec: locuspb.Codec_JSON, RangeId: uint64(piece.Route.Descriptor.ID), BoundsEpoch: piece.Route.Descriptor.Epoch.Bounds,
+		Span: api.SpanToProto(piece.Span), WorkBytes: 1,
+	}
+	first := n.runner.run(ctx, req)
+	require.Nil(t, first.Error)
+	require.NotEmpty(t, first.Resume)
+	require.LessOrEqual(t, first.Timestamp, uint64(state().Closed))
+	put(ks.Put(ctx, []byte("m"), []byte("later")))
+	req.Timestamp, req.WorkBytes, req.Span.Start = first.Timestamp, 0, first.Resume
+	rest := n.runner.run(ctx, req)
+	require.Nil(t, rest.Error)
+	require.Equal(t, first.Timestamp, rest.Timestamp)
+	require.Equal(t, uint64(len(want)), first.Records+rest.Records)
+}
+
 // TestUnboundedWork: who does not ask for parts gets all.
 func TestUnboundedWork(t *testing.T) {
-	enough := workload(&locuspb.RunRangeRequest{})
+	enough := (&work{req: &locuspb.RunRangeRequest{}}).workload()
 	require.False(t, enough(1<<40))
-	enough = workload(&locuspb.RunRangeRequest{WorkBytes: 10})
+	enough = (&work{req: &locuspb.RunRangeRequest{}, enough: 10}).workload()
 	require.False(t, enough(9))
 	require.True(t, enough(1))
 }

@@ -1531,8 +1531,11 @@ type RunRequest struct {
 	KeyOrder bool `protobuf:"varint,10,opt,name=key_order,json=keyOrder,proto3" json:"key_order,omitempty"` // stream: pages come in key order, not as they are made
 	// continuation: go on where the run was that told it. All of the above but token and timeout_ms must be that run's;
 	// version and timestamp may be 0.
-	Continuation  []byte `protobuf:"bytes,12,opt,name=continuation,proto3" json:"continuation,omitempty"`
-	Explain       bool   `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"` // tell a plan before anything is done, and in the end what each range took
+	Continuation []byte `protobuf:"bytes,12,opt,name=continuation,proto3" json:"continuation,omitempty"`
+	Explain      bool   `protobuf:"varint,13,opt,name=explain,proto3" json:"explain,omitempty"` // tell a plan before anything is done, and in the end what each range took
+	// newest: without a timestamp, the newest data of the span will do if one range has all of it. The timestamp of the answers may then be
+	// as old as the last write of that range.
+	Newest        bool `protobuf:"varint,14,opt,name=newest,proto3" json:"newest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1647,6 +1650,13 @@ func (x *RunRequest) GetContinuation() []byte {
 func (x *RunRequest) GetExplain() bool {
 	if x != nil {
 		return x.Explain
+	}
+	return false
+}
+
+func (x *RunRequest) GetNewest() bool {
+	if x != nil {
+		return x.Newest
 	}
 	return false
 }
@@ -4534,7 +4544,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x06writes\x18\x04 \x03(\v2\x12.locus.v1.MutationR\x06writes\"\x0e\n" +
 	"\fClockRequest\"%\n" +
 	"\rClockResponse\x12\x14\n" +
-	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\xf5\x02\n" +
+	"\x05clock\x18\x01 \x01(\x04R\x05clock\"\x8d\x03\n" +
 	"\n" +
 	"RunRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
@@ -4550,7 +4560,8 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\tkey_order\x18\n" +
 	" \x01(\bR\bkeyOrder\x12\"\n" +
 	"\fcontinuation\x18\f \x01(\fR\fcontinuation\x12\x18\n" +
-	"\aexplain\x18\r \x01(\bR\aexplainJ\x04\b\v\x10\f\"\xc0\x03\n" +
+	"\aexplain\x18\r \x01(\bR\aexplain\x12\x16\n" +
+	"\x06newest\x18\x0e \x01(\bR\x06newestJ\x04\b\v\x10\f\"\xc0\x03\n" +
 	"\vRunResponse\x12\x14\n" +
 	"\x05clock\x18\x01 \x01(\x04R\x05clock\x12.\n" +
 	"\bprogress\x18\x02 \x01(\v2\x12.locus.v1.ProgressR\bprogress\x12\x16\n" +

@@ -1803,8 +1803,8 @@ type RunRangeRequest struct {
 	Codec       Codec                  `protobuf:"varint,4,opt,name=codec,proto3,enum=locus.v1.Codec" json:"codec,omitempty"`
 	RangeId     uint64                 `protobuf:"varint,5,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
 	BoundsEpoch uint64                 `protobuf:"varint,6,opt,name=bounds_epoch,json=boundsEpoch,proto3" json:"bounds_epoch,omitempty"`
-	Span        *Span                  `protobuf:"bytes,7,opt,name=span,proto3" json:"span,omitempty"` // inside the range
-	Timestamp   uint64                 `protobuf:"varint,8,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Span        *Span                  `protobuf:"bytes,7,opt,name=span,proto3" json:"span,omitempty"`            // inside the range
+	Timestamp   uint64                 `protobuf:"varint,8,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // 0: the newest data, as of which `timestamp` of the answer says
 	TimeoutMs   int64                  `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	Clock       uint64                 `protobuf:"varint,10,opt,name=clock,proto3" json:"clock,omitempty"`
 	// page_bytes above 0: the function is a map function, and the answer is one page, of about so many bytes of
@@ -1940,8 +1940,9 @@ type RunRangeResponse struct {
 	Fuel          uint64                 `protobuf:"varint,5,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Clock         uint64                 `protobuf:"varint,6,opt,name=clock,proto3" json:"clock,omitempty"`
 	Version       uint32                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
-	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"` // page: all that the function emitted from the span's start up to `resume`
-	Resume        []byte                 `protobuf:"bytes,9,opt,name=resume,proto3" json:"resume,omitempty"`   // where to go on: inside the span; empty: the span is done
+	Outputs       [][]byte               `protobuf:"bytes,8,rep,name=outputs,proto3" json:"outputs,omitempty"`       // page: all that the function emitted from the span's start up to `resume`
+	Resume        []byte                 `protobuf:"bytes,9,opt,name=resume,proto3" json:"resume,omitempty"`         // where to go on: inside the span; empty: the span is done
+	Timestamp     uint64                 `protobuf:"varint,10,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // that was read at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2037,6 +2038,13 @@ func (x *RunRangeResponse) GetResume() []byte {
 		return x.Resume
 	}
 	return nil
+}
+
+func (x *RunRangeResponse) GetTimestamp() uint64 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
 }
 
 type AllocateIDsRequest struct {
@@ -2481,7 +2489,7 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"page_bytes\x18\v \x01(\x04R\tpageBytes\x12\x1d\n" +
 	"\n" +
-	"work_bytes\x18\f \x01(\x04R\tworkBytes\"\x81\x02\n" +
+	"work_bytes\x18\f \x01(\x04R\tworkBytes\"\x9f\x02\n" +
 	"\x10RunRangeResponse\x12%\n" +
 	"\x05error\x18\x01 \x01(\v2\x0f.locus.v1.ErrorR\x05error\x12 \n" +
 	"\vaccumulator\x18\x02 \x01(\fR\vaccumulator\x12\x18\n" +
@@ -2491,7 +2499,9 @@ const file_locus_v1_node_proto_rawDesc = "" +
 	"\x05clock\x18\x06 \x01(\x04R\x05clock\x12\x18\n" +
 	"\aversion\x18\a \x01(\rR\aversion\x12\x18\n" +
 	"\aoutputs\x18\b \x03(\fR\aoutputs\x12\x16\n" +
-	"\x06resume\x18\t \x01(\fR\x06resume\"*\n" +
+	"\x06resume\x18\t \x01(\fR\x06resume\x12\x1c\n" +
+	"\ttimestamp\x18\n" +
+	" \x01(\x04R\ttimestamp\"*\n" +
 	"\x12AllocateIDsRequest\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\"+\n" +
 	"\x13AllocateIDsResponse\x12\x14\n" +

@@ -171,8 +171,15 @@ func (f *fake) RunRange(ctx context.Context, store ids.StoreID, req *locuspb.Run
 		acc = append(acc, k...)
 		n++
 	}
-	return &locuspb.RunRangeResponse{Accumulator: acc, Records: uint64(n), Bytes: uint64(n), Fuel: 1, Resume: resume}, nil
+	at := req.Timestamp
+	if at == 0 {
+		at = newestOfFake
+	}
+	return &locuspb.RunRangeResponse{Accumulator: acc, Records: uint64(n), Bytes: uint64(n), Fuel: 1, Resume: resume, Timestamp: at}, nil
 }
+
+// newestOfFake is the timestamp of the newest data of all ranges.
+const newestOfFake = 31
 
 type joinAll struct{ merges int }
 
@@ -226,6 +233,57 @@ func TestRun(t *testing.T) {
 	require.Equal(t, uint64(3), last.Progress.RangesTotal)
 	require.Equal(t, uint64(len(everything)), last.Progress.Records)
 	require.Equal(t, 3, f.runs)
+}
+
+// TestNewest: where one range has all of the span, whoever wants no timestamp gets the newest data, and nobody is asked for a clock; the
+// parts that follow are of the same data. Where the range turns out to be several, a fresh timestamp is taken after all.
+func TestNewest(t *testing.T) {
+	run := func(f *fake, o Options, change func(*locuspb.RunRequest)) *locuspb.RunResponse {
+		o.Cluster, o.Clock = f, testClock()
+		req := &locuspb.RunRequest{Function: "keys", Span: api.SpanToProto(kspan("", "")), Newest: true}
+		change(req)
+		var last *locuspb.RunResponse
+		err := New(o).Run(context.Background(), req, fixed(&joinAll{}), func(r *locuspb.RunResponse) error {
+			last = r
+			return nil
+		})
+		require.NoError(t, err)
+		require.Equal(t, everything, string(last.Result))
+		return last
+	}
+	as := func(*locuspb.RunRequest) {}
+	one := func() (*fake, *[]uint64) {
+		f, asked := newFake(kroute(1, "", "", 1, 1)), new([]uint64)
+		f.clocks[1], f.clocks[2] = 1000, 1000
+		f.before = func(_ *fake, req *locuspb.RunRangeRequest) { *asked = append(*asked, req.Timestamp) }
+		return f, asked
+	}
+	f, asked := one()
+	require.Equal(t, uint64(newestOfFake), run(f, Options{}, as).Timestamp)
+	require.Equal(t, []uint64{0}, *asked)
+	require.Empty(t, f.asked, "no clocks")
+
+	f, asked = one()
+	require.Equal(t, uint64(newestOfFake), run(f, Options{WorkBytes: 4}, as).Timestamp)
+	require.Equal(t, []uint64{0, newestOfFake, newestOfFake}, *asked)
+
+	for name, change := range map[string]func(*locuspb.RunRequest){
+		"not wanted":  func(r *locuspb.RunRequest) { r.Newest = false },
+		"a timestamp": func(r *locuspb.RunRequest) { r.Timestamp = 2000 },
+	} {
+		f, asked = one()
+		require.GreaterOrEqual(t, run(f, Options{}, change).Timestamp, uint64(1000), name)
+		require.Len(t, *asked, 1)
+		require.GreaterOrEqual(t, (*asked)[0], uint64(1000), name)
+	}
+
+	f, asked = one()
+	f.change(kroute(1, "", "g", 2, 1), kroute(2, "g", "", 1, 2))
+	require.GreaterOrEqual(t, run(f, Options{Parallel: 1}, as).Timestamp, uint64(1000))
+	require.Len(t, *asked, 3)
+	require.Equal(t, uint64(0), (*asked)[0])
+	require.GreaterOrEqual(t, (*asked)[1], uint64(1000))
+	require.Equal(t, (*asked)[1], (*asked)[2])
 }
 
 // Rule C6: where a leaseholder came by a snapshot that is younger than the timestamp, another replica runs the function.

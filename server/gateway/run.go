@@ -26,7 +26,7 @@ type run struct {
 	g       *Gateway
 	req     *locuspb.RunRequest
 	span    keys.Span
-	ts      hlc.Timestamp
+	ts      hlc.Timestamp // 0: the first answer brings it, and until then there is one segment (Gateway.newest)
 	reducer Reducer
 	emit    func(*locuspb.RunResponse) error
 
@@ -176,6 +176,12 @@ func (r *run) crowded() bool {
 func (r *run) start(ctx context.Context, i int) error {
 	s := r.segments[i]
 	pieces := r.g.o.Cluster.Tile(s.span)
+	if len(pieces) > 1 && r.ts == 0 {
+		var err error
+		if r.ts, err = r.g.Fresh(ctx, r.span, hlc.Timestamp(r.req.Token)); err != nil {
+			return err
+		}
+	}
 	if len(pieces) > 1 {
 		r.cut(i, pieces)
 		r.undone += len(pieces) - 1
@@ -253,6 +259,11 @@ func (r *run) take(ctx context.Context, o outcome) error {
 		return r.postpone(ctx, s, o.err)
 	}
 	r.g.parts.Add(1)
+	if r.ts == 0 {
+		if r.ts = hlc.Timestamp(o.answer.Timestamp); r.ts == 0 {
+			return &api.InternalError{Reason: "a node answered without the timestamp that it read at"}
+		}
+	}
 	part, err := r.split(s, o.answer)
 	if err != nil {
 		return err
@@ -319,7 +330,7 @@ func (r *run) report(ctx context.Context) error {
 		return nil
 	}
 	m := r.message()
-	if r.tokenDue() {
+	if r.ts != 0 && r.tokenDue() {
 		var err error
 		if m.Continuation, err = r.checkpoint(ctx); err != nil {
 			return err
