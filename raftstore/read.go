@@ -318,7 +318,7 @@ func (o openView) Get(key []byte) ([]byte, bool, error) {
 	return rec.Data, true, nil
 }
 
-func (o openView) Scan(span keys.Span, strip int, f func(batch []byte) bool) error {
+func (o openView) Scan(span keys.Span, strip int, f func(Batch) bool) error {
 	if !o.desc.Span.ContainsSpan(span) {
 		return &api.EpochMismatchError{Range: o.r.id, Routes: o.r.store.routesOf(o.desc)}
 	}

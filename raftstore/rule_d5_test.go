@@ -29,8 +29,8 @@ func (c *testCluster) shown(v View, from, to string) string {
 	c.t.Helper()
 	var out []string
 	span := keys.Layout{ID: 1}.Span([]byte(from), []byte(to))
-	c.must(v.Scan(span, len(key("")), func(batch []byte) bool {
-		for r := packed.NewReader(batch); r.Next(); {
+	c.must(v.Scan(span, len(key("")), func(b Batch) bool {
+		for r := packed.NewReader(b.Packed); r.Next(); {
 			out = append(out, fmt.Sprintf("%s=%s", r.Key(), r.Value()))
 		}
 		return true

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/keys"
 	"github.com/locuskv/locus/raftstore/engine"
 )
@@ -16,14 +17,22 @@ func (s *Store) commit(batches ...engine.Batch) error {
 	return nil
 }
 
-// batches hands out the records of a span of engine keys as packed batches without the first strip bytes of the keys: from the
-// scan cache where it knows them, and otherwise from the engine, for the cache to keep. A batch is the callee's for the
-// call only, and is not to be changed.
-func (v *reading) batches(span keys.Span, strip int, f func(batch []byte) bool) error {
+// Batch is what a view shows at once.
+type Batch struct {
+	// Packed are the records: the callee's for the call only, and not to be changed.
+	Packed  []byte
+	Records int // how many
+	// Expires: none of them expires before; 0: none does.
+	Expires hlc.Timestamp
+}
+
+// batches hands out the records of a span of engine keys without the first strip bytes of the keys: from the scan cache where it knows
+// them, and otherwise from the engine, for the cache to keep.
+func (v *reading) batches(span keys.Span, strip int, f func(Batch) bool) error {
 	for buf := []byte(nil); !span.Empty(); {
-		batch, next, ok := v.r.store.scans.Find(span, v.seq, v.at, strip)
+		part, next, ok := v.r.store.scans.Find(span, v.seq, v.at, strip)
 		if ok {
-			if len(batch) > 0 && !f(batch) {
+			if len(part.Batch) > 0 && !f(Batch{part.Batch, part.Records, part.Expires}) {
 				return nil
 			}
 			span.Start = next
@@ -42,7 +51,7 @@ func (v *reading) batches(span keys.Span, strip int, f func(batch []byte) bool) 
 }
 
 // fill is batches without the cache, which it fills. False: f has had enough.
-func (v *reading) fill(span keys.Span, strip int, buf []byte, f func(batch []byte) bool) (more bool, err error) {
+func (v *reading) fill(span keys.Span, strip int, buf []byte, f func(Batch) bool) (more bool, err error) {
 	s := v.r.store
 	fill := s.scans.Begin(span)
 	defer fill.End()
@@ -53,7 +62,7 @@ func (v *reading) fill(span keys.Span, strip int, buf []byte, f func(batch []byt
 		Blocks: func(b engine.Block) bool {
 			s.yield()
 			fill.Add(&b, v.seq, s.holds.discarded(), strip)
-			more = len(b.Batch) == 0 || f(b.Batch)
+			more = len(b.Batch) == 0 || f(Batch{b.Batch, b.Records, b.MinExpiryAfter})
 			return more
 		},
 	})

@@ -85,7 +85,7 @@ type View interface {
 	Timestamp() hlc.Timestamp
 	Get(key []byte) (value []byte, found bool, err error)
 	// Scan calls f as Tx.Scan does. The batch is valid until f returns, and is not to be changed: others are shown the same bytes.
-	Scan(span keys.Span, strip int, f func(batch []byte) bool) error
+	Scan(span keys.Span, strip int, f func(Batch) bool) error
 	Close()
 }
 

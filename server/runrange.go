@@ -124,8 +124,8 @@ func (r *rangeRunner) long(span keys.Span, id ids.RangeID) bool {
 	return ok && info.Descriptor != nil && span.ContainsSpan(info.Descriptor.Span) && info.Bytes > newestBytes
 }
 
-// part works on the range as of a timestamp, 0: the newest, until it has read enough. expires is when the first of the records that it
-// read does, of the newest data.
+// part works on the range as of a timestamp, 0: the newest, until it has read enough. No record that it read expires before expires; 0:
+// none does.
 func (r *rangeRunner) part(ctx context.Context, f function, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, ts hlc.Timestamp, enough uint64) (resp *locuspb.RunRangeResponse, expires hlc.Timestamp, err error) {
 	view, err := openView(ctx, r.store, req, ts)
 	if err != nil {
@@ -133,7 +133,6 @@ func (r *rangeRunner) part(ctx context.Context, f function, span keys.Span, l ke
 	}
 	defer view.Close()
 	w := work{view: view, span: span, layout: l, req: req, enough: enough, resp: &locuspb.RunRangeResponse{Version: f.version, Timestamp: uint64(view.Timestamp())}}
-	w.watch = ts == 0
 	began := time.Now()
 	err = w.fold(ctx, f.runnable)
 	r.functions.accounts.add(functionVersion{req.Function, f.version}, &usage{
@@ -155,8 +154,7 @@ type work struct {
 	enough uint64 // bytes of records; 0: all
 	resp   *locuspb.RunRangeResponse
 
-	watch   bool // for
-	expires hlc.Timestamp
+	expires hlc.Timestamp // no record that was read expires before; 0: none does
 }
 
 // fold runs the function over a view of a range; what it took is in resp also if it fails.
@@ -300,19 +298,17 @@ func openView(ctx context.Context, s store, req *locuspb.RunRangeRequest, ts hlc
 // eachBatch hands the records of the span to f, until it has had enough, and counts them.
 func (w *work) eachBatch(ctx context.Context, f func(batch []byte) (more bool, err error)) error {
 	var stopped error
-	err := w.view.Scan(w.span, w.layout.HeaderLen(), func(batch []byte) (more bool) {
+	err := w.view.Scan(w.span, w.layout.HeaderLen(), func(b raftstore.Batch) (more bool) {
 		if stopped = ctx.Err(); stopped != nil {
 			return false
 		}
-		if more, stopped = f(batch); stopped != nil {
+		if more, stopped = f(b.Packed); stopped != nil {
 			return false
 		}
-		w.resp.Records += uint64(packed.Len(batch))
-		w.resp.Bytes += uint64(len(batch))
-		if w.watch {
-			if at := packed.FirstExpiry(batch); at != 0 && (w.expires == 0 || at < w.expires) {
-				w.expires = at
-			}
+		w.resp.Records += uint64(b.Records)
+		w.resp.Bytes += uint64(len(b.Packed))
+		if b.Expires != 0 && (w.expires == 0 || b.Expires < w.expires) {
+			w.expires = b.Expires
 		}
 		return more
 	})

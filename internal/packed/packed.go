@@ -70,28 +70,9 @@ func Validate(batch []byte) error {
 }
 
 // Len counts the records of a batch. Of a damaged batch it counts those before the damage.
-func Len(batch []byte) int {
-	n, at := lasting(batch)
-	for r := NewReader(batch[at:]); r.Next(); {
-		n++
-	}
-	return n
-}
-
-// FirstExpiry is when the first of a batch's records expires; 0: none does. Of a damaged batch it knows those before the damage.
-func FirstExpiry(batch []byte) (first hlc.Timestamp) {
-	_, at := lasting(batch)
-	for r := NewReader(batch[at:]); r.Next(); {
-		if e := r.Expires(); e != 0 && (first == 0 || e < first) {
-			first = e
-		}
-	}
-	return first
-}
-
-// lasting counts the records at the beginning of a batch that never expire, and says where they end. It skips them by their lengths
-// alone: who counts every batch that a function was given must not pay for a second Reader.
-func lasting(batch []byte) (n, end int) {
+func Len(batch []byte) (n int) {
+	// Records that never expire are skipped by their lengths alone: who counts every batch that a function was given must
+	// not pay for a second Reader.
 	at := uint64(0)
 	for at+HeaderLen <= uint64(len(batch)) {
 		head := binary.LittleEndian.Uint64(batch[at:])
@@ -102,7 +83,10 @@ func lasting(batch []byte) (n, end int) {
 		at = next
 		n++
 	}
-	return n, int(at)
+	for r := NewReader(batch[at:]); r.Next(); {
+		n++
+	}
+	return n
 }
 
 // FormatError says where a batch stops being one.

@@ -34,14 +34,6 @@ func pack(records []record) []byte {
 	return b
 }
 
-func TestFirstExpiry(t *testing.T) {
-	require.Equal(t, hlc.Timestamp(1), FirstExpiry(pack(sample())))
-	require.Zero(t, FirstExpiry(pack(sample()[:2])))
-	later := append(sample()[3:], record{key: []byte("z"), ts: 1, expires: 8}, record{key: []byte("zz"), ts: 1, expires: 9})
-	require.Equal(t, hlc.Timestamp(8), FirstExpiry(pack(later)))
-	require.Zero(t, FirstExpiry(nil))
-}
-
 func TestRoundTrip(t *testing.T) {
 	b := pack(sample())
 	require.NoError(t, Validate(b))

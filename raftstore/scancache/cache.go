@@ -62,6 +62,7 @@ type Cache struct {
 type block struct {
 	span     keys.Span
 	batch    []byte
+	records  int
 	prefixes []engine.Prefix
 	strip    int
 	from, to ids.Seq // [from, to); to 0: no end yet
@@ -93,12 +94,19 @@ func newTree(less func(a, b *block) bool) *btree.BTreeG[*block] {
 	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
 }
 
+// Part is what a block holds of a span.
+type Part struct {
+	Batch   []byte // shared, and not to be changed; it may be empty
+	Records int
+	Expires hlc.Timestamp // no record expires before; 0: none does
+}
+
 // Find returns the records at the begin of a span that a reader at a sequence, and a timestamp by which it judges expiry, finds
 // there, and where what it has not told begins: the end of the span, or before it. False: it knows nothing of the span before
-// next. The batch is shared, and must not be changed; it may be empty. strip is how many bytes of the engine keys batches leave out.
-func (c *Cache) Find(span keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (batch, next []byte, ok bool) {
+// next. strip is how many bytes of the engine keys batches leave out.
+func (c *Cache) Find(span keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (part Part, next []byte, ok bool) {
 	if c == nil {
-		return nil, span.End, false
+		return Part{}, span.End, false
 	}
 	c.mu.Lock()
 	b, gap := c.find(span, seq, at, strip)
@@ -109,10 +117,10 @@ func (c *Cache) Find(span keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (
 	}
 	c.mu.Unlock()
 	if b == nil {
-		return nil, gap, false
+		return Part{}, gap, false
 	}
-	batch, next = b.within(span)
-	return batch, next, true
+	part, next = b.within(span)
+	return part, next, true
 }
 
 // find is Find under the lock.

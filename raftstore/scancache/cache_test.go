@@ -11,6 +11,7 @@ import (
 	"github.com/locuskv/locus/internal/hlc"
 	"github.com/locuskv/locus/internal/ids"
 	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
 	"github.com/locuskv/locus/raftstore/engine"
 )
 
@@ -47,7 +48,7 @@ func span(start, end string) keys.Span { return keys.Span{Start: []byte(start), 
 // scan reads a span through the cache, and says how many blocks came from there.
 func (s *store) scan(sp keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (got []byte, hits int) {
 	for !sp.Empty() {
-		batch, next, ok := s.c.Find(sp, seq, at, strip)
+		part, next, ok := s.c.Find(sp, seq, at, strip)
 		s.between()
 		if !ok {
 			gap := keys.Span{Start: sp.Start, End: next}
@@ -63,8 +64,15 @@ func (s *store) scan(sp keys.Span, seq ids.Seq, at hlc.Timestamp, strip int) (go
 			require.NoError(s.t, err)
 			f.End()
 		} else {
-			got = append(got, batch...)
+			got = append(got, part.Batch...)
 			hits++
+			require.Equal(s.t, packed.Len(part.Batch), part.Records)
+			for r := packed.NewReader(part.Batch); r.Next(); {
+				if e := r.Expires(); e != 0 {
+					require.NotZero(s.t, part.Expires)
+					require.LessOrEqual(s.t, part.Expires, e)
+				}
+			}
 		}
 		require.Positive(s.t, bytes.Compare(next, sp.Start))
 		sp.Start = next

@@ -94,7 +94,7 @@ func (f *Fill) Add(eb *engine.Block, seq, discard ids.Seq, strip int) {
 		invariant.Fail("D5: a scan at %d found version %d, and %d later, in %s", seq, eb.MaxVersion, eb.Later, eb.Span)
 	}
 	b := &block{
-		span: eb.Span, batch: bytes.Clone(eb.Batch), prefixes: slices.Clone(eb.Prefixes), strip: strip,
+		span: eb.Span, batch: bytes.Clone(eb.Batch), records: eb.Records, prefixes: slices.Clone(eb.Prefixes), strip: strip,
 		from: max(eb.MaxVersion, discard), to: eb.Later, expired: eb.MaxExpiryUpTo, expires: eb.MinExpiryAfter,
 	}
 	c := f.c
@@ -157,8 +157,8 @@ func (b *block) size() int64 {
 	return int64(n)
 }
 
-// within is the part of the block's batch that lies in a span, whose start lies in the block, and where that part ends.
-func (b *block) within(span keys.Span) (batch, next []byte) {
+// within is the part of the block that lies in a span, whose start lies in the block, and where that part ends.
+func (b *block) within(span keys.Span) (part Part, next []byte) {
 	from, to, next := 0, len(b.batch), b.span.End
 	if !bytes.Equal(span.Start, b.span.Start) {
 		from = b.offset(span.Start)
@@ -166,7 +166,11 @@ func (b *block) within(span keys.Span) (batch, next []byte) {
 	if bytes.Compare(span.End, next) < 0 {
 		to, next = b.offset(span.End), span.End
 	}
-	return b.batch[from:to:to], next
+	part = Part{Batch: b.batch[from:to:to], Records: b.records, Expires: b.expires}
+	if len(part.Batch) < len(b.batch) {
+		part.Records = packed.Len(part.Batch)
+	}
+	return part, next
 }
 
 // offset is where the first record at or above a key stands.

@@ -75,9 +75,13 @@ func (cl *Client) look(v raftstore.View, d *topology.Descriptor) error {
 func scanView(v raftstore.View, span keys.Span) (seen map[string]cut, err error) {
 	seen = make(map[string]cut)
 	last := []byte(nil)
-	scanned := v.Scan(span, 0, func(batch []byte) bool {
-		r := packed.NewReader(batch)
+	scanned := v.Scan(span, 0, func(b raftstore.Batch) bool {
+		r, n := packed.NewReader(b.Packed), 0
 		for r.Next() && err == nil {
+			n++
+			if e := r.Expires(); e != 0 && (b.Expires == 0 || e < b.Expires) {
+				err = fmt.Errorf("%q expires at %s, before %s, which the batch says", r.Key(), e, b.Expires)
+			}
 			if !span.Contains(r.Key()) || last != nil && bytes.Compare(r.Key(), last) <= 0 {
 				err = fmt.Errorf("a scan of %s yields %q after %q", span, r.Key(), last)
 			}
@@ -86,6 +90,9 @@ func scanView(v raftstore.View, span keys.Span) (seen map[string]cut, err error)
 		}
 		if err == nil {
 			err = r.Err()
+		}
+		if err == nil && n != b.Records {
+			err = fmt.Errorf("a batch of %d records says that it has %d", n, b.Records)
 		}
 		return err == nil
 	})
