@@ -71,7 +71,7 @@ type stepQueue struct {
 
 func newStepper() *stepper {
 	s := &stepper{}
-	for kind := range QueueCall + 1 {
+	for kind := range QueueKind(queueKinds) {
 		q := &stepQueue{kind: kind}
 		s.loose = append(s.loose, q)
 		s.queues = append(s.queues, q)

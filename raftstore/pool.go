@@ -8,7 +8,7 @@ import (
 // Pool is the production Executor: a few workers per kind take queues that have steps. A queue is taken by one
 // worker at a time, which runs a bounded number of its steps and then lets others have their turn.
 type Pool struct {
-	groups [QueueCall + 1]*workers
+	groups [queueKinds]*workers
 }
 
 // PoolOptions set the number of workers per kind; zero values are the defaults.
@@ -18,6 +18,8 @@ type PoolOptions struct {
 	Read int // default 2*GOMAXPROCS
 	Disk int // default 2
 	Call int // default 2: calls in optimistic mode take instances of modules that the sequencers need too
+	// ReadCall is for calls that only read. Default max(1, GOMAXPROCS-1): guests run one less than there are processors at a time.
+	ReadCall int
 }
 
 // NewPool starts the workers. Close it when its store has stopped.
@@ -28,8 +30,9 @@ func NewPool(o PoolOptions) *Pool {
 	setDefault(&o.Read, 2*n)
 	setDefault(&o.Disk, 2)
 	setDefault(&o.Call, 2)
+	setDefault(&o.ReadCall, max(1, n-1))
 	p := &Pool{}
-	for kind, count := range map[QueueKind]int{QueueRaft: o.Raft, QueueEval: o.Eval, QueueRead: o.Read, QueueLog: 1, QueueApply: 1, QueueDisk: o.Disk, QueueCall: o.Call} {
+	for kind, count := range map[QueueKind]int{QueueRaft: o.Raft, QueueEval: o.Eval, QueueRead: o.Read, QueueLog: 1, QueueApply: 1, QueueDisk: o.Disk, QueueCall: o.Call, QueueReadCall: o.ReadCall} {
 		p.groups[kind] = startWorkers(count)
 	}
 	return p

@@ -316,10 +316,16 @@ func (s *Store) Do(req *locuspb.Request, done func(*locuspb.Response)) {
 		fail(&api.RangeNotFoundError{Range: ids.RangeID(req.RangeId), Routes: s.routesFor(req)})
 		return
 	}
-	switch req.Op.(type) {
+	switch op := req.Op.(type) {
 	case *locuspb.Request_Get, *locuspb.Request_Scan:
 		r.read(req, reply)
-	case *locuspb.Request_Write, *locuspb.Request_Call:
+	case *locuspb.Request_Call:
+		if op.Call.ReadOnly {
+			r.readCall(req, reply)
+		} else {
+			s.command(r, req, reply)
+		}
+	case *locuspb.Request_Write:
 		s.command(r, req, reply)
 	case *locuspb.Request_ClockAt:
 		r.clockAt(req, reply)

@@ -33,6 +33,9 @@ const (
 	QueueApply                  // one queue a store: the engine's writes
 	QueueDisk                   // one queue a store: checkpoints' syncs, snapshot files
 	QueueCall                   // no queue: each run of a call in optimistic mode is a step of its own
+	QueueReadCall               // no queue: each call that only reads is a step of its own
+
+	queueKinds int = iota
 )
 
 // Transport sends to other stores. It never blocks and never answers; what it can't deliver it drops.

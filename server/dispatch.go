@@ -294,7 +294,7 @@ func (d *dispatcher) admitCall(ctx context.Context, req *locuspb.Request, call *
 			return f, false, err
 		}
 	}
-	call.Version = f.version
+	call.Version, call.ReadOnly = f.version, f.runnable.Kind() == udf.KindReadOnly
 	return f, true, nil
 }
 

@@ -1284,6 +1284,7 @@ type CallRequest struct {
 	DryRun   bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// optimistic: the call runs on a snapshot, beside others, and commits if nothing that it read has changed; else again.
 	Optimistic    bool `protobuf:"varint,7,opt,name=optimistic,proto3" json:"optimistic,omitempty"`
+	ReadOnly      bool `protobuf:"varint,8,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"` // says the node, of the function: the call is a read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1363,6 +1364,13 @@ func (x *CallRequest) GetDryRun() bool {
 func (x *CallRequest) GetOptimistic() bool {
 	if x != nil {
 		return x.Optimistic
+	}
+	return false
+}
+
+func (x *CallRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
 	}
 	return false
 }
@@ -4526,7 +4534,7 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\x04span\x18\x04 \x01(\v2\x0e.locus.v1.SpanR\x04span\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x04R\x05limit\"#\n" +
 	"\rWriteResponse\x12\x12\n" +
-	"\x04more\x18\x01 \x01(\bR\x04more\"\xd1\x01\n" +
+	"\x04more\x18\x01 \x01(\bR\x04more\"\xee\x01\n" +
 	"\vCallRequest\x12\x1a\n" +
 	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x10\n" +
@@ -4536,7 +4544,8 @@ const file_locus_v1_locus_proto_rawDesc = "" +
 	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x1e\n" +
 	"\n" +
 	"optimistic\x18\a \x01(\bR\n" +
-	"optimistic\"\x80\x01\n" +
+	"optimistic\x12\x1b\n" +
+	"\tread_only\x18\b \x01(\bR\breadOnly\"\x80\x01\n" +
 	"\fCallResponse\x12\x16\n" +
 	"\x06result\x18\x01 \x01(\fR\x06result\x12\x12\n" +
 	"\x04fuel\x18\x02 \x01(\x04R\x04fuel\x12\x18\n" +

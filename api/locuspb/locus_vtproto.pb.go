@@ -1121,6 +1121,16 @@ func (m *CallRequest) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.ReadOnly {
+		i--
+		if m.ReadOnly {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x40
+	}
 	if m.Optimistic {
 		i--
 		if m.Optimistic {
@@ -1803,6 +1813,9 @@ func (m *CallRequest) SizeVT() (n int) {
 		n += 2
 	}
 	if m.Optimistic {
+		n += 2
+	}
+	if m.ReadOnly {
 		n += 2
 	}
 	n += len(m.unknownFields)
@@ -4443,6 +4456,26 @@ func (m *CallRequest) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Optimistic = bool(v != 0)
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReadOnly", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.ReadOnly = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -78,7 +78,7 @@ func (cl *Client) next() {
 		return
 	}
 	in, req, key := cl.draw()
-	op := &operation{in: in, key: key, begin: w.Now(), seen: cl.seen, counts: req.GetCall() != nil}
+	op := &operation{in: in, key: key, begin: w.Now(), seen: cl.seen, counts: req.GetCall() != nil && !req.GetCall().ReadOnly}
 	if req.GetWrite() != nil {
 		op.entry = cl.c.ledger.begin(&written{key: string(key), value: in.New.Data, deleted: in.Kind == history.Delete, begin: op.begin})
 	}
@@ -113,6 +113,8 @@ func (cl *Client) draw() (history.Input, *locuspb.Request, []byte) {
 	}
 	in := history.Input{Key: string(key)}
 	switch {
+	case x < 10:
+		return in, peekRequest(key), key
 	case x < 35:
 		return in, &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}, key
 	case x < 65:
@@ -188,7 +190,7 @@ func (cl *Client) told(op *operation, d clientcore.Done) (out history.Output, di
 	read := op.in.Kind == history.Get
 	switch {
 	case d.Err == nil && read:
-		g := d.Response.GetGet()
+		g := gotten(d.Response)
 		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, g, "a linearizable get")
 		cl.seen = max(cl.seen, hlc.Timestamp(g.GetTimestamp()))
 		return history.Output{Value: valueOf(g), Timestamp: g.GetTimestamp()}, true

@@ -1,14 +1,18 @@
 package storesim
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/locuskv/locus/api"
 	"github.com/locuskv/locus/api/locuspb"
 	"github.com/locuskv/locus/internal/ids"
+	"github.com/locuskv/locus/internal/keys"
+	"github.com/locuskv/locus/internal/packed"
 	"github.com/locuskv/locus/internal/sim"
 	"github.com/locuskv/locus/raftstore"
 )
@@ -18,7 +22,7 @@ type executor struct {
 	life *sim.Life
 }
 
-var kindNames = [...]string{"raft", "eval", "read", "log", "apply", "disk", "call"}
+var kindNames = [...]string{"raft", "eval", "read", "log", "apply", "disk", "call", "readcall"}
 
 func (e executor) NewQueue(kind raftstore.QueueKind) raftstore.Queue {
 	return e.life.NewQueue(kindNames[kind])
@@ -88,10 +92,55 @@ func stream(s *raftstore.Store, h *locuspb.SnapshotHeader, r raftstore.SnapshotR
 	}
 }
 
-// counter is the function of the simulation: it adds 1 to a number and returns the sum.
+// peek is a function that only reads: it returns what a get of its key would.
+const peek = "peek"
+
+func peekAt(key []byte, tx raftstore.Tx) (*locuspb.CallResponse, error) {
+	value, found, err := tx.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	g := &locuspb.GetResponse{}
+	err = tx.Scan(keys.KeySpan(key), 0, func(batch []byte) bool {
+		for r := packed.NewReader(batch); r.Next(); {
+			g = &locuspb.GetResponse{Found: true, Value: bytes.Clone(r.Value()), Timestamp: uint64(r.Timestamp()), Expires: uint64(r.Expires())}
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	if g.Found != found || !bytes.Equal(g.Value, value) {
+		return nil, &api.InternalError{Reason: fmt.Sprintf("a get finds %q, a scan %q", value, g.Value)}
+	}
+	result, err := proto.Marshal(g)
+	return &locuspb.CallResponse{Result: result}, err
+}
+
+func peekRequest(key []byte) *locuspb.Request {
+	return &locuspb.Request{Op: &locuspb.Request_Call{Call: &locuspb.CallRequest{Function: peek, Key: key, ReadOnly: true}}}
+}
+
+// gotten is what a get or a peek found.
+func gotten(resp *locuspb.Response) *locuspb.GetResponse {
+	call := resp.GetCall()
+	if call == nil {
+		return resp.GetGet()
+	}
+	g := new(locuspb.GetResponse)
+	if err := proto.Unmarshal(call.Result, g); err != nil {
+		panic(err) // it was made by peekAt
+	}
+	return g
+}
+
+// counter is the other function of the simulation: it adds 1 to a number and returns the sum.
 type counter struct{}
 
 func (counter) Evaluate(call *locuspb.CallRequest, tx raftstore.Tx) (*locuspb.CallResponse, error) {
+	if call.Function == peek {
+		return peekAt(call.Key, tx)
+	}
 	raw, found, err := tx.Get(call.Key)
 	if err != nil {
 		return nil, err

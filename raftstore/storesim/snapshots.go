@@ -254,9 +254,12 @@ func (cl *Client) expiring() {
 	begin := w.Now()
 	if w.Chance(0.6) {
 		req := &locuspb.Request{Op: &locuspb.Request_Get{Get: &locuspb.GetRequest{Key: key}}}
+		if w.Chance(0.4) {
+			req = peekRequest(key)
+		}
 		cl.submit(clientcore.Op{Request: req}, func(d clientcore.Done) {
 			if d.Err == nil {
-				g := d.Response.GetGet()
+				g := gotten(d.Response)
 				read := hlc.Timestamp(d.Response.Timestamp)
 				l.gone[string(key)] = append(l.gone[string(key)], sighting{begin: begin, end: w.Now(), at: read, value: string(g.GetValue())})
 				cl.found(read, key, g, "a linearizable get")

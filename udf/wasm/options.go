@@ -18,8 +18,8 @@ type Options struct {
 	// Fuel bounds one entry into a guest: a call, or one batch of a range function. It is a number of instructions, with the
 	// prices of doc.go for the rest. Default 500,000,000, which is 0.05 to 0.5 s.
 	Fuel int64
-	// WriteFuel bounds a call on a key (CallWrite), for which every other write of the range waits. Default 30,000,000, which is
-	// 3 to 30 ms, or Fuel if that is less.
+	// WriteFuel bounds a call on a key (CallWrite): for those of read-write functions every other write of the range waits. Default
+	// 30,000,000, which is 3 to 30 ms, or Fuel if that is less.
 	WriteFuel int64
 	// OptimisticFuel bounds a call on a key in optimistic mode, for which nobody waits. Default 10,000,000,000,
 	// which is 1 to 10 s.

@@ -1,0 +1,121 @@
+package raftstore
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/locuskv/locus/api"
+	"github.com/locuskv/locus/api/locuspb"
+)
+
+func readCall(fn, k string) *locuspb.Request {
+	r := call(fn, k, "")
+	r.GetCall().ReadOnly = true
+	return r
+}
+
+func returnsValue(req *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
+	value, _, err := tx.Get(req.Key)
+	return &locuspb.CallResponse{Result: value}, err
+}
+
+// A call that only reads holds up no write, and no write it: it sees what was acknowledged before.
+func TestReadCallsAreReads(t *testing.T) {
+	c, n := optimisticCluster(t, returnsValue)
+	c.ok(testRange, put("a", "1"))
+	applied := c.info(testRange, n.id).Applied
+
+	n.exec.hold(true, QueueEval)
+	w := n.send(testRange, put("a", "2"))
+	p := n.send(testRange, readCall("get", "a"))
+	c.settle()
+	c.must(p.err())
+	if got := string(p.resp.GetCall().GetResult()); got != "1" || w.answered() {
+		t.Fatalf("it read %q beside the sequencer", got)
+	}
+	n.exec.hold(false, QueueEval)
+	c.settle()
+	c.must(w.err())
+
+	n.exec.hold(true, QueueReadCall)
+	p = n.send(testRange, readCall("get", "a"))
+	c.ok(testRange, put("a", "3"))
+	c.ok(testRange, get("a"))
+	n.exec.hold(false, QueueReadCall)
+	c.settle()
+	c.must(p.err())
+	if got := string(p.resp.GetCall().GetResult()); got != "3" {
+		t.Fatalf("it read %q", got)
+	}
+	if p.ts() == 0 {
+		t.Fatal("no timestamp")
+	}
+	if n := c.info(testRange, n.id).Applied - applied; n != 2 {
+		t.Fatalf("%d entries for two writes", n)
+	}
+}
+
+// What reads can't write, whatever the function makes of the refusal, and neither an error nor a leader that is none is an answer.
+func TestReadCallsAreRefused(t *testing.T) {
+	broken := errors.New("broken")
+	c := newTestCluster(t, 3)
+	c.eval = func(req *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
+		if req.Function == "broken" {
+			return nil, broken
+		}
+		if tx.Put(req.Key, []byte("x"), 0) == nil || tx.Delete(req.Key) == nil {
+			return nil, errors.New("it may write")
+		}
+		if _, _, err := tx.Get([]byte("elsewhere")); !errors.Is(err, api.ErrNotOneGroup) {
+			return nil, err
+		}
+		return &locuspb.CallResponse{}, nil
+	}
+	c.ok(testRange, put("a", "1"))
+	c.ok(testRange, readCall("write", "a"))
+	if v := c.ok(testRange, get("a")).value(); v != "1" {
+		t.Fatalf("a=%q", v)
+	}
+	lead := c.leaseholder(testRange)
+	if p := c.do(lead, testRange, readCall("broken", "a")); p.err() == nil {
+		t.Fatal("no error")
+	}
+	for _, n := range c.nodes {
+		if n != lead {
+			want[*api.NotLeaseholderError](t, "a follower", c.do(n, testRange, readCall("write", "a")).err())
+		}
+	}
+}
+
+// Rule C7: what has expired by the leaseholder's clock is told only when the log says so, too.
+func TestC7ReadCallsWaitForTheLog(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.eval = returnsValue
+	fast, slow := c.leaseholder(testRange), c.node(2)
+	c.ok(testRange, write(&locuspb.Mutation{Key: key("x"), Value: []byte("1"), TtlMs: 300}))
+	before := c.info(testRange, fast.id).Applied
+	if got := string(c.ok(testRange, readCall("get", "x")).resp.GetCall().GetResult()); got != "1" {
+		t.Fatalf("x=%q before it expires", got)
+	}
+	if n := c.info(testRange, fast.id).Applied - before; n != 0 {
+		t.Fatalf("%d entries for a read", n)
+	}
+	fast.wall = fast.wall.Add(400 * time.Millisecond)
+	fast.exec.hold(true, QueueEval)
+	p := fast.send(testRange, readCall("get", "x"))
+	c.settle()
+	if p.answered() {
+		t.Fatal("it is told that x has expired, and the log does not say so")
+	}
+	fast.exec.hold(false, QueueEval)
+	c.settle()
+	c.must(p.err())
+	if got := string(p.resp.GetCall().GetResult()); got != "" {
+		t.Fatalf("x=%q", got)
+	}
+	c.elect(testRange, slow.id)
+	if v := c.ok(testRange, get("x")).value(); v != "" {
+		t.Fatalf("the slow leader says %q", v)
+	}
+}
