@@ -27,7 +27,7 @@
 //	    |                         |   +------|----- logWriter (QueueLog): one frame, one fsync
 //	    +---- applier (QueueApply): engine <-+
 //	                |
-//	             readers (QueueRead): engine at the range's visible sequence
+//	             readers (QueueRead, QueueReadCall): engine at the range's visible sequence
 //
 // Start reading at sequencer.go, then driver.go, logwriter.go and apply.go; then split.go, snapshot.go with
 // ingest.go, checkpoint.go with recover.go, retire.go and destroy.go; clocks.go for whose time counts; retain.go with

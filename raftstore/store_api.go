@@ -26,14 +26,14 @@ type QueueKind int
 
 // The pools. A step never waits for a step of its own pool.
 const (
-	QueueRaft  QueueKind = iota // one queue a replica: RawNode and what belongs to it
-	QueueEval                   // one queue a replica: the sequencer's evaluation
-	QueueRead                   // no queue: each read is a step of its own
-	QueueLog                    // one queue a store: append and sync
-	QueueApply                  // one queue a store: the engine's writes
-	QueueDisk                   // one queue a store: checkpoints' syncs, snapshot files
-	QueueCall                   // no queue: each run of a call in optimistic mode is a step of its own
-	QueueReadCall               // no queue: each call that only reads is a step of its own
+	QueueRaft     QueueKind = iota // one queue a replica: RawNode and what belongs to it
+	QueueEval                      // one queue a replica: the sequencer's evaluation
+	QueueRead                      // no queue: each read is a step of its own
+	QueueLog                       // one queue a store: append and sync
+	QueueApply                     // one queue a store: the engine's writes
+	QueueDisk                      // one queue a store: checkpoints' syncs, snapshot files
+	QueueCall                      // no queue: each run of a call in optimistic mode is a step of its own
+	QueueReadCall                  // no queue: each call that only reads is a step of its own
 
 	queueKinds int = iota
 )
