@@ -17,11 +17,12 @@ func (r *Replica) readCall(req *locuspb.Request, done func(*locuspb.Response)) {
 			done(&locuspb.Response{Error: api.ToProto(err)})
 			return
 		}
-		r.store.exec.Go(QueueReadCall, func() { r.runReadCall(req, done) })
+		r.store.exec.Go(QueueReadCall, func() { r.runReadCall(req, false, done) })
 	})
 }
 
-func (r *Replica) runReadCall(req *locuspb.Request, done func(*locuspb.Response)) {
+// runReadCall runs a call. settled: the log says already what had expired when the call began.
+func (r *Replica) runReadCall(req *locuspb.Request, settled bool, done func(*locuspb.Response)) {
 	s := r.store
 	fail := func(err error) { done(&locuspb.Response{Error: api.ToProto(err)}) }
 	switch {
@@ -37,7 +38,10 @@ func (r *Replica) runReadCall(req *locuspb.Request, done func(*locuspb.Response)
 		fail(err)
 		return
 	}
-	now := max(v.at, s.clock.Now())
+	now := v.at
+	if !settled {
+		now = max(now, s.clock.Now())
+	}
 	tx := &readTx{
 		checkedTx: checkedTx{r: r, desc: v.desc, session: req.Session},
 		view:      &view{store: s, seq: v.seq, rows: v.rows, overlay: &overlay{}, at: now, logged: v.at},
@@ -45,30 +49,26 @@ func (r *Replica) runReadCall(req *locuspb.Request, done func(*locuspb.Response)
 	result, err := s.opts.Evaluator.Evaluate(req.GetCall(), tx)
 	tx.closed = true
 	v.release()
-	if tx.failed != nil {
+	switch {
+	case tx.failed != nil:
 		s.fatal(tx.failed)
-		err = tx.failed
-	}
-	resp := &locuspb.Response{Timestamp: uint64(v.at), Result: &locuspb.Response_Call{Call: result}}
-	if err != nil {
-		resp = &locuspb.Response{Error: api.ToProto(err)}
-	}
-	if !tx.view.judged {
+		fail(tx.failed)
+	case tx.view.judged:
+		// By the clock something has expired, by the log it has not: the log decides (rule C7), and what was written meanwhile counts.
+		r.whenClosed(now, func(err error) {
+			if err != nil {
+				fail(err)
+				return
+			}
+			s.exec.Go(QueueReadCall, func() { r.runReadCall(req, true, done) })
+		})
+	case err != nil:
 		s.metrics.read()
-		done(resp)
-		return
+		fail(err)
+	default:
+		s.metrics.read()
+		done(&locuspb.Response{Timestamp: uint64(v.at), Result: &locuspb.Response_Call{Call: result}})
 	}
-	// Something has expired by the clock, and others may still see it by the log: nobody is told before the log says so, too (rule C7).
-	r.whenClosed(now, func(err error) {
-		if err != nil {
-			fail(err)
-			return
-		}
-		if resp.Error == nil {
-			resp.Timestamp = uint64(now)
-		}
-		done(resp)
-	})
 }
 
 // readTx is the Tx of a call that only reads.

@@ -119,3 +119,30 @@ func TestC7ReadCallsWaitForTheLog(t *testing.T) {
 		t.Fatalf("the slow leader says %q", v)
 	}
 }
+
+// Rule C7: what was written before a value expired, and is not in the log yet, is not passed over for the value's expiry.
+func TestC7ReadCallsSeeWhatOverwroteTheExpired(t *testing.T) {
+	c := newTestCluster(t, 1)
+	c.eval = returnsValue
+	n := c.node(1)
+	c.ok(testRange, write(&locuspb.Mutation{Key: key("x"), Value: []byte("1"), TtlMs: 300}))
+	n.wall = n.wall.Add(200 * time.Millisecond)
+	n.exec.hold(true, QueueLog)
+	w := n.send(testRange, put("x", "2"))
+	c.settle()
+	if w.answered() {
+		t.Fatal("it is not in the log")
+	}
+	n.wall = n.wall.Add(200 * time.Millisecond)
+	p := n.send(testRange, readCall("get", "x"))
+	c.settle()
+	if p.answered() {
+		t.Fatalf("it is told that x is %q", p.resp.GetCall().GetResult())
+	}
+	n.exec.hold(false, QueueLog)
+	c.settle()
+	c.must(p.err())
+	if got := string(p.resp.GetCall().GetResult()); got != "2" || p.ts() < w.ts() {
+		t.Fatalf("x=%q at %d, written at %d", got, p.ts(), w.ts())
+	}
+}
