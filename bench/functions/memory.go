@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"os"
 	"runtime/debug"
 
+	"github.com/locuskv/locus/bench/load/children"
 	"github.com/locuskv/locus/examples/flights"
 	"github.com/locuskv/locus/examples/guests"
 	"github.com/locuskv/locus/udf"
 	"github.com/locuskv/locus/udf/wasm"
 )
 
-// memory weighs instances in this process, where nothing else happens meanwhile: what the heap has more with all of them than with one,
+// memory weighs instances in this process, where nothing else happens meanwhile: what it holds more with all of them than with one,
 // after a batch each.
 func (b *bench) memory(ctx context.Context, row *Row) error {
 	var contenders []*contender
@@ -52,7 +53,7 @@ func weigh(ctx context.Context, name string, module, argument []byte, batches []
 		return 0, err
 	}
 	defer f.Close()
-	var before uint64
+	var before int64
 	for i := range o.MaxInstances {
 		a, err := f.NewAccumulator(ctx, udf.CodecJSON, argument)
 		if err != nil {
@@ -63,15 +64,21 @@ func weigh(ctx context.Context, name string, module, argument []byte, batches []
 			return 0, err
 		}
 		if i == 0 {
-			before = heap()
+			if before, err = held(); err != nil {
+				return 0, err
+			}
 		}
 	}
-	return float64(heap()-before) / float64(o.MaxInstances-1), nil
+	after, err := held()
+	return float64(after-before) / float64(o.MaxInstances-1), err
 }
 
-func heap() uint64 {
+// held is the memory that this process holds for itself: of guests, what they have touched.
+func held() (int64, error) {
 	debug.FreeOSMemory()
-	var s runtime.MemStats
-	runtime.ReadMemStats(&s)
-	return s.HeapAlloc
+	u, ok := children.UsageOf(os.Getpid())
+	if !ok {
+		return 0, errors.New("the system does not tell what a process holds")
+	}
+	return u.Anon, nil
 }

@@ -26,8 +26,13 @@ func (p *Process) Usage() (Usage, bool) {
 	if !p.Running() {
 		return Usage{}, false
 	}
-	status, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
-	stat, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	return UsageOf(p.PID())
+}
+
+// UsageOf is Usage for any process, this one too.
+func UsageOf(pid int) (Usage, bool) {
+	status, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	stat, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err1 != nil || err2 != nil {
 		return Usage{}, false
 	}
