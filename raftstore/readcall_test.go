@@ -42,6 +42,11 @@ func TestReadCallsAreReads(t *testing.T) {
 	p = n.send(testRange, readCall("get", "a"))
 	c.ok(testRange, put("a", "3"))
 	c.ok(testRange, get("a"))
+	slow := readCall("get", "a")
+	slow.GetCall().Optimistic = true
+	if got := string(c.ok(testRange, slow).resp.GetCall().GetResult()); got != "3" {
+		t.Fatalf("in optimistic mode it read %q", got)
+	}
 	n.exec.hold(false, QueueReadCall)
 	c.settle()
 	c.must(p.err())

@@ -320,7 +320,7 @@ func (s *Store) Do(req *locuspb.Request, done func(*locuspb.Response)) {
 	case *locuspb.Request_Get, *locuspb.Request_Scan:
 		r.read(req, reply)
 	case *locuspb.Request_Call:
-		if op.Call.ReadOnly {
+		if op.Call.ReadOnly && !op.Call.Optimistic { // which may take seconds
 			r.readCall(req, reply)
 		} else {
 			s.command(r, req, reply)
