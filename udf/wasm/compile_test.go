@@ -108,7 +108,7 @@ func TestCompileRefuses(t *testing.T) {
 		"large table":    {withTables(1, refFunc, 0, 0x80, 0x80, 0x80, 0x08).bytes(), "its tables have 16777216 elements, more than the limit of 1048576"},
 		"strange table":  {withTables(1, 0x64, 0, 1).bytes(), "a table of a form that is not supported"},
 		"many locals": {plainGuest().change("locus_call", func(f *guestFunc) { f.locals = []byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f} }).bytes(),
-			"function 3 declares 4294967295 locals, more than the limit of 50000"},
+			"function 3: it has 4294967298 locals, more than the limit of 50000"},
 		"no manifest":  {plainGuest().describe("").bytes(), `its manifest "" can't be read: line 1: it is not "locus 1"`},
 		"bad manifest": {plainGuest().describe("locus 1\nfunction f fast raw\n").bytes(), `the kind of f is "fast", not pure, read-only, read-write, range or map`},
 		"manifest outside": {plainGuest().change("locus_describe", func(f *guestFunc) { f.body = result(60000, 10000) }).bytes(),

@@ -6,7 +6,6 @@ import "time"
 // comes near them.
 const (
 	maxTableElements = 1 << 20 // of all tables of a module together: 8 MiB of pointers
-	maxLocals        = 50_000  // of one function; the compiler allocates for each
 	maxSections      = 1_000
 	maxOpenScans     = 16
 	maxGetMany       = 1_024 // keys of one get_many

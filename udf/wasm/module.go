@@ -12,7 +12,6 @@ const (
 	sectionTable  = 4
 	sectionMemory = 5
 	sectionStart  = 8
-	sectionCode   = 10
 
 	externFunc    = 0
 	refFunc       = 0x70
@@ -71,8 +70,6 @@ func restrictSection(id byte, body []byte, memoryLimitPages uint32) ([]byte, err
 		body, err = boundTables(r)
 	case sectionMemory:
 		err = checkMemory(r, memoryLimitPages)
-	case sectionCode:
-		err = checkLocals(r)
 	case sectionStart:
 		err = moduleError("it has a start section; functions may do their work in calls only (export _initialize instead)")
 	default:
@@ -143,24 +140,6 @@ func checkMemory(r *reader, limit uint32) error {
 	if flag == limitsMinMax {
 		if high := r.u32(); high > limit {
 			return badModule("its memory may grow to %d pages, more than the limit of %d pages (%d KiB)", high, limit, uint64(limit)*64)
-		}
-	}
-	return nil
-}
-
-// checkLocals bounds what functions declare: a few bytes can ask for four billion locals.
-func checkLocals(r *reader) error {
-	for i, n := uint32(0), r.u32(); i < n && r.err == nil; i++ {
-		body := &reader{b: r.bytes(r.u32())}
-		total := uint64(0)
-		for k := body.u32(); k > 0 && body.err == nil; k-- {
-			if total += uint64(body.u32()); total > maxLocals {
-				return badModule("function %d declares %d locals, more than the limit of %d", i, total, maxLocals)
-			}
-			body.byte()
-		}
-		if body.err != nil {
-			r.err = body.err
 		}
 	}
 	return nil

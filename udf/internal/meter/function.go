@@ -159,6 +159,7 @@ func (f *function) begin(l label) {
 	l.depth, l.dead, l.owed, l.run, l.least = int32(len(f.frames)), f.dead, f.owed, f.run, math.MaxInt32
 	f.frames = append(f.frames, int32(len(f.labels)))
 	f.labels = append(f.labels, l)
+	f.bounded(len(f.labels))
 }
 
 // innermost is the label that what is being read is in.
@@ -166,11 +167,15 @@ func (f *function) innermost() int32 { return f.frames[len(f.frames)-1] }
 
 // event notes what has been read from a place on. What is written for it pays what is owed here.
 func (f *function) event(at int, e event) {
-	if len(f.events) >= maxEvents {
-		f.r.fail(refuse("it has more than %d blocks, branches and calls", maxEvents))
-	}
 	e.at, e.end, e.owed = int32(at), int32(f.r.pos), f.debt()
 	f.events = append(f.events, e)
+	f.bounded(len(f.events))
+}
+
+func (f *function) bounded(n int) {
+	if n > maxEvents {
+		f.r.fail(refuse("it has more than %d blocks, branches and calls", maxEvents))
+	}
 }
 
 // debt is what is owed here.

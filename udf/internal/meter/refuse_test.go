@@ -116,6 +116,8 @@ func TestCountsAreBounded(t *testing.T) {
 	require.ErrorContains(t, err, "it has 65537 items, more than the limit of 65536")
 	_, err = Rewrite(parts{body: slices.Repeat([]byte{opCall, 0}, maxEvents+1)}.module())
 	require.ErrorContains(t, err, "function 0: it has more than 1048576 blocks, branches and calls")
+	_, err = Rewrite(parts{body: slices.Repeat([]byte{opBlock, typeEmpty}, maxEvents)}.module())
+	require.ErrorContains(t, err, "function 0: it has more than 1048576 blocks, branches and calls")
 }
 
 // TestSizeIsBounded: what is added can't be a multiple of what was there.
