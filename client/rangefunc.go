@@ -66,7 +66,7 @@ func (keyOrder) applyRun(o *runOptions) { o.keyOrder = true }
 // of outputs each and wait, so that the stream is about as fast as one range at a time.
 func KeyOrder() RunOption { return keyOrder{} }
 
-// Run runs the function over a span and returns its result. By default it sees every write acknowledged
+// Run runs the function over a span and returns its result. By default it sees every write to the span acknowledged
 // before; with AtTimestamp it runs as of that timestamp. It changes nothing. When its gateway fails another node goes
 // on where that one was, as it last told (Continuation): at the same timestamp, by the same version, and what was done
 // is not done again. Without a deadline of ctx it takes as long as it takes, unless 30 s pass without any progress.

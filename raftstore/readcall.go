@@ -10,14 +10,26 @@ import (
 // errReading refuses the writes of a call that only reads. Who makes the functions refuses them before.
 var errReading = &api.InvalidArgumentError{Reason: "a function that only reads can't write"}
 
+// maxReadCalls bounds the calls on a store that only read and wait, or run.
+const maxReadCalls = 4096
+
 // readCall runs a call that writes nothing as a linearizable read: beside the sequencer, so that no write waits for it.
-func (r *Replica) readCall(req *locuspb.Request, done func(*locuspb.Response)) {
+func (r *Replica) readCall(req *locuspb.Request, reply func(*locuspb.Response)) {
+	s := r.store
+	done := func(resp *locuspb.Response) {
+		s.readCalls.Add(-1)
+		reply(resp)
+	}
+	if s.readCalls.Add(1) > maxReadCalls {
+		done(&locuspb.Response{Error: api.ToProto(&api.OverloadedError{What: "read-only calls of this node", RetryAfter: retryAfter})})
+		return
+	}
 	r.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {
 		if err != nil {
 			done(&locuspb.Response{Error: api.ToProto(err)})
 			return
 		}
-		r.store.exec.Go(QueueReadCall, func() { r.runReadCall(req, false, done) })
+		s.exec.Go(QueueReadCall, func() { r.runReadCall(req, false, done) })
 	})
 }
 
@@ -36,6 +48,11 @@ func (r *Replica) runReadCall(req *locuspb.Request, settled bool, done func(*loc
 	v, err := r.take(req.BoundsEpoch, 0)
 	if err != nil {
 		fail(err)
+		return
+	}
+	if !v.desc.Span.Contains(req.GetCall().GetKey()) {
+		v.release()
+		fail(&api.EpochMismatchError{Range: r.id, Routes: s.routesOf(v.desc)})
 		return
 	}
 	now := v.at

@@ -151,3 +151,56 @@ func TestC7ReadCallsSeeWhatOverwroteTheExpired(t *testing.T) {
 		t.Fatalf("x=%q at %d, written at %d", got, p.ts(), w.ts())
 	}
 }
+
+// Rule B1: a retry may be of a call that wrote, by an earlier version of the function: it goes where its number is known.
+func TestB1RetriesOfReadCallsAreCommands(t *testing.T) {
+	c, n := optimisticCluster(t, func(req *locuspb.CallRequest, tx Tx) (*locuspb.CallResponse, error) {
+		old, _, err := tx.Get(req.Key)
+		if err == nil && req.Function == "set" {
+			err = tx.Put(req.Key, []byte("set"), 0)
+		}
+		return &locuspb.CallResponse{Result: append([]byte(req.Function+" "), old...)}, err
+	})
+	c.ok(testRange, put("a", "old"))
+	s := newTestSession(1, n.clock.Now())
+	n.exec.hold(true, QueueLog)
+	first := n.send(testRange, s.with(1, call("set", "a", "")))
+	c.settle()
+	retry := s.with(1, readCall("get", "a"))
+	retry.Session.Retry = true
+	second := n.send(testRange, retry)
+	c.settle()
+	if second.answered() {
+		t.Fatalf("answered %q before the first attempt ended", second.resp.GetCall().GetResult())
+	}
+	n.exec.hold(false, QueueLog)
+	c.settle()
+	c.must(first.err())
+	c.must(second.err())
+	if got := string(second.resp.GetCall().GetResult()); got != "set old" {
+		t.Fatalf("the retry got %q", got)
+	}
+}
+
+// Too many are refused, and those that were refused don't count.
+func TestReadCallsAreBounded(t *testing.T) {
+	c, n := optimisticCluster(t, returnsValue)
+	c.ok(testRange, put("a", "1"))
+	n.exec.hold(true, QueueReadCall)
+	var all []*pending
+	for range maxReadCalls {
+		all = append(all, n.send(testRange, readCall("get", "a")))
+	}
+	for range 3 {
+		want[*api.OverloadedError](t, "one too many", n.send(testRange, readCall("get", "a")).err())
+	}
+	n.exec.hold(false, QueueReadCall)
+	c.settle()
+	for _, p := range all {
+		c.must(p.err())
+	}
+	c.ok(testRange, readCall("get", "a"))
+	if n := n.Store.readCalls.Load(); n != 0 {
+		t.Fatalf("%d are under way", n)
+	}
+}

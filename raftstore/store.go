@@ -54,6 +54,7 @@ type Store struct {
 	published atomic.Uint64
 	// optimistic counts runs of calls in optimistic mode that wait or are under way.
 	optimistic atomic.Int64
+	readCalls  atomic.Int64
 	gens       atomic.Uint64
 	readIDs    atomic.Uint64
 	halted     atomic.Bool
@@ -320,7 +321,8 @@ func (s *Store) Do(req *locuspb.Request, done func(*locuspb.Response)) {
 	case *locuspb.Request_Get, *locuspb.Request_Scan:
 		r.read(req, reply)
 	case *locuspb.Request_Call:
-		if op.Call.ReadOnly && !op.Call.Optimistic { // which may take seconds
+		// Optimistic calls may take seconds, and a retry may be of a call that was none of a read (rule B1).
+		if op.Call.ReadOnly && !op.Call.Optimistic && !req.Session.GetRetry() {
 			r.readCall(req, reply)
 		} else {
 			s.command(r, req, reply)

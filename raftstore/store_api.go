@@ -62,7 +62,7 @@ type SnapshotSink interface {
 	Abort()
 }
 
-// Evaluator runs function calls on the sequencer. It must be bounded in time by itself.
+// Evaluator runs function calls: on the sequencer, and beside it those in optimistic mode and those that only read. It must be bounded in time by itself.
 type Evaluator interface {
 	Evaluate(call *locuspb.CallRequest, tx Tx) (result *locuspb.CallResponse, err error)
 }
@@ -83,7 +83,7 @@ type Tx interface {
 	Range() ids.RangeID
 }
 
-// View is a range at one timestamp, for range functions and read-only calls. Close it.
+// View is a range at one timestamp, for range functions. Close it.
 type View interface {
 	Timestamp() hlc.Timestamp
 	Get(key []byte) (value []byte, found bool, err error)

@@ -85,7 +85,7 @@ func (d *dispatcher) dispatch(ctx context.Context, req *locuspb.Request, from or
 			go d.callPure(ctx, req, op.Call, finish)
 			return
 		}
-		// The function is held until the call has its answer: the sequencer finds it, whatever is removed or evicted meanwhile.
+		// The function is held until the call has its answer: who runs the call finds it, whatever is removed or evicted meanwhile.
 		var held function
 		end := func(resp *locuspb.Response) {
 			held.release()
@@ -261,7 +261,7 @@ func addsData(w *locuspb.WriteRequest) bool {
 // lost, and nobody could know it again (promise P4).
 var errNoSession = &api.InvalidArgumentError{Reason: "a command that writes needs a session"}
 
-// admitCall has the function ready and pins its version, so that the sequencer runs what was checked. The function is the
+// admitCall has the function ready and pins its version, so that what was checked is what runs. The function is the
 // caller's to release, also with an error.
 func (d *dispatcher) admitCall(ctx context.Context, req *locuspb.Request, call *locuspb.CallRequest, wait bool) (f function, ready bool, err error) {
 	l, ready, err := d.layout(ctx, call.Key, wait)

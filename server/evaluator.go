@@ -13,7 +13,7 @@ import (
 	"github.com/locuskv/locus/udf"
 )
 
-// callLimit bounds one call on a sequencer, where every other write of the range waits for it. The runtime
+// callLimit bounds one call on a key, which every other write of the range waits for if the function may write. The runtime
 // of guests has its own, shorter bound, and says so with an error of its own; this one is for functions
 // that wait for an instance, and for native ones that listen to their context.
 const callLimit = 500 * time.Millisecond
@@ -21,7 +21,7 @@ const callLimit = 500 * time.Millisecond
 // optimisticLimit bounds one run of a call in optimistic mode, which nobody but its caller waits for.
 const optimisticLimit = 10 * time.Second
 
-// evaluator runs calls: on the sequencers of ranges, and in optimistic mode beside them.
+// evaluator runs calls: on the sequencers of ranges, and beside them those in optimistic mode and those that only read.
 type evaluator struct {
 	functions *functions
 	cmap      *clustermap.Map

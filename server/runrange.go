@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -90,59 +92,75 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeoutOf(req.TimeoutMs))
 	defer cancel()
-	if req.Timestamp == 0 {
-		return r.newest(ctx, f, span, l, req)
+	view, err := openView(ctx, r.store, req, hlc.Timestamp(req.Timestamp))
+	if err != nil {
+		return nil, err
 	}
-	resp, _, err := r.part(ctx, f, span, l, req, hlc.Timestamp(req.Timestamp), req.WorkBytes)
-	return resp, err
-}
-
-// newestBytes bounds what is tried on the newest data, which has to be done at once.
-const newestBytes = 16 << 20
-
-// newest works on the newest data of the range. A timestamp that can be read at again has to be closed, which takes a write to the log:
-// here there is none, as long as the work is done in one part. Else, and where a value has expired that the log does not know of
-// (rule C7), it is all done at the time at which it began.
-func (r *rangeRunner) newest(ctx context.Context, f function, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest) (*locuspb.RunRangeResponse, error) {
+	w := &work{view: view, span: span, layout: l, req: req, enough: req.WorkBytes}
+	defer func() { w.view.Close() }()
+	if req.Timestamp != 0 {
+		return r.part(ctx, f, w)
+	}
+	// The view was opened behind a check that this is the leaseholder: no write acknowledged before the run began is above the clock now.
 	now := r.clock.Now()
 	if !r.long(span, ids.RangeID(req.RangeId)) {
-		resp, expires, err := r.part(ctx, f, span, l, req, 0, min(req.WorkBytes, newestBytes))
-		if err != nil || resp.Resume == nil && (expires == 0 || expires > now && r.clock.Anchored()) {
-			return resp, err
-		}
+		w.newest, w.lasts, w.enough = true, now, min(req.WorkBytes, newestBytes)
 		if !r.clock.Anchored() {
+			w.lasts = math.MaxUint64 // nobody knows what has expired
+		}
+		resp, err := r.part(ctx, f, w)
+		switch {
+		case err != nil && !errors.Is(err, errExpired):
+			return nil, err
+		case err == nil && resp.Resume == nil:
+			return resp, nil
+		case err != nil && !r.clock.Anchored():
 			return nil, &api.RetryError{Reason: "the store has just started and does not know the time"}
 		}
 	}
-	resp, _, err := r.part(ctx, f, span, l, req, now, req.WorkBytes)
-	return resp, err
+	w.view.Close()
+	again, err := openView(ctx, r.store, req, now)
+	if err != nil {
+		return nil, err
+	}
+	w.view, w.newest, w.lasts, w.enough = again, false, 0, req.WorkBytes
+	return r.part(ctx, f, w)
 }
+
+// newestBytes bounds what is tried on the newest data, which has to be done at once. A timestamp that can be read at again has to be
+// closed, which takes a write to the log: on the newest data there is none, as long as the work is done in one part. Else, and where a
+// record has expired that the log does not know of (rule C7), it is all done at the time at which it began.
+const newestBytes = 16 << 20
+
+// newestTime bounds it in time: what is thrown away must not take much longer than the write would have.
+const newestTime = 8 * time.Millisecond
+
+// errExpired ends work on the newest data.
+var errExpired = errors.New("a record has expired, by the clock and not by the log")
 
 // long says that a span is a whole range with more data than is tried on the newest.
 func (r *rangeRunner) long(span keys.Span, id ids.RangeID) bool {
 	info, ok := r.store.Range(id)
-	return ok && info.Descriptor != nil && span.ContainsSpan(info.Descriptor.Span) && info.Bytes > newestBytes
+	return ok && info.Descriptor != nil && span.ContainsSpan(info.Descriptor.Span) && info.Bytes+info.Records*packed.HeaderLen > newestBytes
 }
 
-// part works on the range as of a timestamp, 0: the newest, until it has read enough. No record that it read expires before expires; 0:
-// none does.
-func (r *rangeRunner) part(ctx context.Context, f function, span keys.Span, l keys.Layout, req *locuspb.RunRangeRequest, ts hlc.Timestamp, enough uint64) (resp *locuspb.RunRangeResponse, expires hlc.Timestamp, err error) {
-	view, err := openView(ctx, r.store, req, ts)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer view.Close()
-	w := work{view: view, span: span, layout: l, req: req, enough: enough, resp: &locuspb.RunRangeResponse{Version: f.version, Timestamp: uint64(view.Timestamp())}}
+// part works until enough has been read. What is tried on the newest data and thrown away is in the accounts as work, and as no part.
+func (r *rangeRunner) part(ctx context.Context, f function, w *work) (*locuspb.RunRangeResponse, error) {
+	w.resp = &locuspb.RunRangeResponse{Version: f.version, Timestamp: uint64(w.view.Timestamp())}
 	began := time.Now()
-	err = w.fold(ctx, f.runnable)
-	r.functions.accounts.add(functionVersion{req.Function, f.version}, &usage{
-		rangeID: ids.RangeID(req.RangeId), part: true, err: err, fuel: w.resp.Fuel, time: time.Since(began),
+	err := w.fold(ctx, f.runnable)
+	u := &usage{
+		rangeID: ids.RangeID(w.req.RangeId), part: !w.newest || w.resp.Resume == nil, err: err, fuel: w.resp.Fuel, time: time.Since(began),
 		recordsRead: w.resp.Records, bytesRead: w.resp.Bytes,
-	})
-	if err != nil {
-		return nil, 0, err
 	}
-	return w.resp, w.expires, nil
+	if errors.Is(err, errExpired) {
+		u.part, u.err = false, nil
+	}
+	r.functions.accounts.add(functionVersion{w.req.Function, f.version}, u)
+	if err != nil {
+		return nil, err
+	}
+	return w.resp, nil
 }
 
 // work is a part of a range that a function is run on.
@@ -154,7 +172,8 @@ type work struct {
 	enough uint64 // bytes of records; 0: all
 	resp   *locuspb.RunRangeResponse
 
-	expires hlc.Timestamp // no record that was read expires before; 0: none does
+	newest bool          // the view is of the newest data
+	lasts  hlc.Timestamp // records must live beyond; 0: as the view says
 }
 
 // fold runs the function over a view of a range; what it took is in resp also if it fails.
@@ -216,6 +235,9 @@ func (w *work) workload() (enough func(read int) bool) {
 		return func(int) bool { return false }
 	}
 	until, total := time.Now().Add(workTime), uint64(0)
+	if w.newest {
+		until = time.Now().Add(newestTime)
+	}
 	return func(read int) bool {
 		total += uint64(read)
 		return w.enough > 0 && total >= w.enough || !time.Now().Before(until)
@@ -302,14 +324,15 @@ func (w *work) eachBatch(ctx context.Context, f func(batch []byte) (more bool, e
 		if stopped = ctx.Err(); stopped != nil {
 			return false
 		}
+		if w.lasts != 0 && b.Expires != 0 && b.Expires <= w.lasts {
+			stopped = errExpired
+			return false
+		}
 		if more, stopped = f(b.Packed); stopped != nil {
 			return false
 		}
 		w.resp.Records += uint64(b.Records)
 		w.resp.Bytes += uint64(len(b.Packed))
-		if b.Expires != 0 && (w.expires == 0 || b.Expires < w.expires) {
-			w.expires = b.Expires
-		}
 		return more
 	})
 	if stopped != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -158,7 +159,20 @@ func TestWaitingForASlot(t *testing.T) {
 // one timestamp, which can be read at again.
 func TestNewest(t *testing.T) {
 	t.Parallel()
-	r, err := udf.NewRegistry(keysOf)
+	r, err := udf.NewRegistry(keysOf, udf.Range("picky", udf.Aggregate[any, int, int]{
+		Init: func(any) (int, error) { return 0, nil },
+		Add: func(_ context.Context, n int, b udf.Batch) (int, error) {
+			for key := range b.All() {
+				if string(key) == "bad" {
+					return 0, errors.New("a bad record")
+				}
+				n++
+			}
+			return n, nil
+		},
+		Merge:  func(a, b int) (int, error) { return a + b, nil },
+		Result: func(n int) (int, error) { return n, nil },
+	}))
 	require.NoError(t, err)
 	o := testOptions(t, t.TempDir())
 	o.Functions = r
@@ -209,6 +223,15 @@ func TestNewest(t *testing.T) {
 		require.NoError(t, err)
 		return slices.Equal(want, seen())
 	}, patience, 10*time.Millisecond)
+
+	put(ks.Put(ctx, []byte("bad"), []byte("v"), client.TTL(100*time.Millisecond)))
+	picky := client.NewRangeFunc[any, int]("picky")
+	_, err = picky.Run(ctx, ks.All(), nil)
+	require.ErrorContains(t, err, "a bad record")
+	require.Eventually(t, func() bool {
+		got, err := picky.Run(ctx, ks.All(), nil)
+		return err == nil && got == len(want)
+	}, patience, 10*time.Millisecond, "it has expired, and no entry says so")
 
 	piece := n.cmap.Tile(l.All())[0]
 	req := &locuspb.RunRangeRequest{

@@ -40,6 +40,25 @@ type fake struct {
 	begins map[ids.StoreID]hlc.Timestamp
 	kept   hlc.Timestamp       // by the cluster
 	lags   map[ids.StoreID]int // so many times a store has not applied enough yet
+	silent bool                // nodes don't say what they read at
+}
+
+// splitting is a fake whose map hears of the truth after it was looked at once.
+type splitting struct {
+	*fake
+	looks int
+}
+
+func (s *splitting) Tile(span keys.Span) []clustermap.Piece {
+	pieces := s.fake.Tile(span)
+	if s.looks++; s.looks == 1 {
+		var all []api.Route
+		for _, r := range s.ranges {
+			all = append(all, r)
+		}
+		s.Learn(all)
+	}
+	return pieces
 }
 
 const prefix = "\x00\x00\x00\x01"
@@ -172,7 +191,7 @@ func (f *fake) RunRange(ctx context.Context, store ids.StoreID, req *locuspb.Run
 		n++
 	}
 	at := req.Timestamp
-	if at == 0 {
+	if at == 0 && !f.silent {
 		at = newestOfFake
 	}
 	return &locuspb.RunRangeResponse{Accumulator: acc, Records: uint64(n), Bytes: uint64(n), Fuel: 1, Resume: resume, Timestamp: at}, nil
@@ -238,8 +257,8 @@ func TestRun(t *testing.T) {
 // TestNewest: where one range has all of the span, whoever wants no timestamp gets the newest data, and nobody is asked for a clock; the
 // parts that follow are of the same data. Where the range turns out to be several, a fresh timestamp is taken after all.
 func TestNewest(t *testing.T) {
-	run := func(f *fake, o Options, change func(*locuspb.RunRequest)) *locuspb.RunResponse {
-		o.Cluster, o.Clock = f, testClock()
+	runOn := func(c Cluster, f *fake, o Options, change func(*locuspb.RunRequest)) *locuspb.RunResponse {
+		o.Cluster, o.Clock = c, testClock()
 		req := &locuspb.RunRequest{Function: "keys", Span: api.SpanToProto(kspan("", "")), Newest: true}
 		change(req)
 		var last *locuspb.RunResponse
@@ -250,6 +269,9 @@ func TestNewest(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, everything, string(last.Result))
 		return last
+	}
+	run := func(f *fake, o Options, change func(*locuspb.RunRequest)) *locuspb.RunResponse {
+		return runOn(f, f, o, change)
 	}
 	as := func(*locuspb.RunRequest) {}
 	one := func() (*fake, *[]uint64) {
@@ -276,6 +298,21 @@ func TestNewest(t *testing.T) {
 		require.Len(t, *asked, 1)
 		require.GreaterOrEqual(t, (*asked)[0], uint64(1000), name)
 	}
+
+	// The map hears of a split between two looks.
+	f, asked = one()
+	f.change(kroute(1, "", "g", 2, 1), kroute(2, "g", "", 1, 2))
+	split := &splitting{fake: f}
+	require.GreaterOrEqual(t, runOn(split, f, Options{Parallel: 2}, as).Timestamp, uint64(1000))
+	for _, at := range *asked {
+		require.GreaterOrEqual(t, at, uint64(1000), "no part is of the newest data")
+	}
+
+	// A node of an earlier version does not say what it read at.
+	f, asked = one()
+	f.silent = true
+	require.GreaterOrEqual(t, run(f, Options{}, as).Timestamp, uint64(1000))
+	require.Len(t, *asked, 2)
 
 	f, asked = one()
 	f.change(kroute(1, "", "g", 2, 1), kroute(2, "g", "", 1, 2))

@@ -176,7 +176,7 @@ func (r *run) crowded() bool {
 func (r *run) start(ctx context.Context, i int) error {
 	s := r.segments[i]
 	pieces := r.g.o.Cluster.Tile(s.span)
-	if len(pieces) > 1 && r.ts == 0 {
+	if r.ts == 0 && (len(pieces) > 1 || len(r.segments) > 1) {
 		var err error
 		if r.ts, err = r.g.Fresh(ctx, r.span, hlc.Timestamp(r.req.Token)); err != nil {
 			return err
@@ -259,10 +259,14 @@ func (r *run) take(ctx context.Context, o outcome) error {
 		return r.postpone(ctx, s, o.err)
 	}
 	r.g.parts.Add(1)
-	if r.ts == 0 {
-		if r.ts = hlc.Timestamp(o.answer.Timestamp); r.ts == 0 {
-			return &api.InternalError{Reason: "a node answered without the timestamp that it read at"}
-		}
+	switch at := hlc.Timestamp(o.answer.Timestamp); {
+	case r.ts != 0:
+	case at != 0:
+		r.ts = at
+	default: // a node of an earlier version, which does not say what it read at
+		var err error
+		r.ts, err = r.g.Fresh(ctx, r.span, hlc.Timestamp(r.req.Token))
+		return err
 	}
 	part, err := r.split(s, o.answer)
 	if err != nil {
