@@ -191,7 +191,9 @@ func (cl *Client) told(op *operation, d clientcore.Done) (out history.Output, di
 	switch {
 	case d.Err == nil && read:
 		g := gotten(d.Response)
-		cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, g, "a linearizable get")
+		if d.Response.GetCall().GetFuel() != sequenced {
+			cl.found(hlc.Timestamp(d.Response.Timestamp), op.key, g, "a linearizable get")
+		}
 		cl.seen = max(cl.seen, hlc.Timestamp(g.GetTimestamp()))
 		return history.Output{Value: valueOf(g), Timestamp: g.GetTimestamp()}, true
 	case d.Err == nil:

@@ -3,6 +3,7 @@ package storesim
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -114,8 +115,16 @@ func peekAt(key []byte, tx raftstore.Tx) (*locuspb.CallResponse, error) {
 		return nil, &api.InternalError{Reason: fmt.Sprintf("a get finds %q, a scan %q", value, g.Value)}
 	}
 	result, err := proto.Marshal(g)
-	return &locuspb.CallResponse{Result: result}, err
+	out := &locuspb.CallResponse{Result: result}
+	if errors.Is(tx.Put(nil, nil, 0), api.ErrNotOneGroup) { // what only reads says that it can't write
+		out.Fuel = sequenced
+	}
+	return out, err
 }
+
+// sequenced is the fuel of a peek that was a command, as retries are: it stands before other commands of its entry, which has its
+// timestamp, and saw nothing of them.
+const sequenced = 1
 
 func peekRequest(key []byte) *locuspb.Request {
 	return &locuspb.Request{Op: &locuspb.Request_Call{Call: &locuspb.CallRequest{Function: peek, Key: key, ReadOnly: true}}}

@@ -262,7 +262,9 @@ func (cl *Client) expiring() {
 				g := gotten(d.Response)
 				read := hlc.Timestamp(d.Response.Timestamp)
 				l.gone[string(key)] = append(l.gone[string(key)], sighting{begin: begin, end: w.Now(), at: read, value: string(g.GetValue())})
-				cl.found(read, key, g, "a linearizable get")
+				if d.Response.GetCall().GetFuel() != sequenced {
+					cl.found(read, key, g, "a linearizable get")
+				}
 				cl.seen = max(cl.seen, hlc.Timestamp(g.GetTimestamp()))
 			}
 			cl.rest()
