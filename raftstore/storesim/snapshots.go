@@ -261,10 +261,12 @@ func (cl *Client) expiring() {
 			if d.Err == nil {
 				g := gotten(d.Response)
 				read := hlc.Timestamp(d.Response.Timestamp)
-				l.gone[string(key)] = append(l.gone[string(key)], sighting{begin: begin, end: w.Now(), at: read, value: string(g.GetValue())})
-				if d.Response.GetCall().GetFuel() != sequenced {
+				if d.Response.GetCall().GetFuel() == sequenced {
+					read--
+				} else {
 					cl.found(read, key, g, "a linearizable get")
 				}
+				l.gone[string(key)] = append(l.gone[string(key)], sighting{begin: begin, end: w.Now(), at: read, value: string(g.GetValue())})
 				cl.seen = max(cl.seen, hlc.Timestamp(g.GetTimestamp()))
 			}
 			cl.rest()
