@@ -132,8 +132,12 @@ func (r *rangeRunner) try(ctx context.Context, req *locuspb.RunRangeRequest) (*l
 // record has expired that the log does not know of (rule C7), it is all done at the time at which it began.
 const newestBytes = 16 << 20
 
-// newestTime bounds it in time: what is thrown away must not take much longer than the write would have.
-const newestTime = 8 * time.Millisecond
+// These bound it in time, where records come from the scan cache and where they don't: what is thrown away must not take much longer than
+// the write would have, and from the cache it is likely to be done soon.
+const (
+	newestTime       = 8 * time.Millisecond
+	newestEngineTime = 2 * time.Millisecond
+)
 
 // errExpired ends work on the newest data.
 var errExpired = errors.New("a record has expired, by the clock and not by the log")
@@ -172,7 +176,9 @@ type work struct {
 	enough uint64 // bytes of records; 0: all
 	resp   *locuspb.RunRangeResponse
 
+	until  time.Time     // when it has worked enough
 	newest bool          // the view is of the newest data
+	engine bool          // some of it came from the engine
 	lasts  hlc.Timestamp // records must live beyond; 0: as the view says
 }
 
@@ -234,13 +240,14 @@ func (w *work) workload() (enough func(read int) bool) {
 	if w.enough == 0 && w.req.PageBytes == 0 {
 		return func(int) bool { return false }
 	}
-	until, total := time.Now().Add(workTime), uint64(0)
+	w.until = time.Now().Add(workTime)
 	if w.newest {
-		until = time.Now().Add(newestTime)
+		w.until = time.Now().Add(newestTime)
 	}
+	total := uint64(0)
 	return func(read int) bool {
 		total += uint64(read)
-		return w.enough > 0 && total >= w.enough || !time.Now().Before(until)
+		return w.enough > 0 && total >= w.enough || !time.Now().Before(w.until)
 	}
 }
 
@@ -327,6 +334,9 @@ func (w *work) eachBatch(ctx context.Context, f func(batch []byte) (more bool, e
 		if w.lasts != 0 && b.Expires != 0 && b.Expires <= w.lasts {
 			stopped = errExpired
 			return false
+		}
+		if w.newest && !b.Cached && !w.engine {
+			w.until, w.engine = w.until.Add(newestEngineTime-newestTime), true
 		}
 		if more, stopped = f(b.Packed); stopped != nil {
 			return false
