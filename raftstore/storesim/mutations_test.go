@@ -120,6 +120,12 @@ var mutations = []mutation{
 	{name: "what was said of a failed condition is not waited for (A3)", seeds: 100, edits: []edit{
 		{"evaluate.go", "\t\tresp = &locuspb.Response{Error: api.ToProto(err)}\n", "\t\tresp = &locuspb.Response{Error: api.ToProto(err)}\n\t\tc.done(resp)\n\t\treturn\n"},
 	}},
+	{name: "a call that only reads asks nobody whether it leads (A3)", seeds: 60, edits: []edit{{
+		"readcall.go", "\tr.confirmLeadership(hlc.Timestamp(req.Token), func(err error) {\n", "\tfunc(f func(error)) { f(nil) }(func(err error) {\n",
+	}}},
+	{name: "a call that only reads tells what has expired by the clock alone (C7)", seeds: 60, edits: []edit{{
+		"readcall.go", "\tcase tx.view.judged:\n", "\tcase false:\n",
+	}}},
 }
 
 var (
