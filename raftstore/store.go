@@ -321,7 +321,7 @@ func (s *Store) Do(req *locuspb.Request, done func(*locuspb.Response)) {
 	case *locuspb.Request_Get, *locuspb.Request_Scan:
 		r.read(req, reply)
 	case *locuspb.Request_Call:
-		// Optimistic calls may take seconds, and a retry may be of a call that was none of a read (rule B1).
+		// Optimistic calls may take seconds, and the first attempt of a retry may have been one that writes (rule B1).
 		if op.Call.ReadOnly && !op.Call.Optimistic && !req.Session.GetRetry() {
 			r.readCall(req, reply)
 		} else {

@@ -1,16 +1,16 @@
 package wasm
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/locuskv/locus/udf"
+	"github.com/locuskv/locus/udf/guestcache"
 )
 
 // growing takes a page more in each call, and returns as many bytes as it has pages then, from the last one's end.
@@ -54,23 +54,25 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	const pages, instances = 1 << 14, 200 // 1 GiB each
 	r := newRuntime(t, Options{MemoryLimitPages: pages, MaxInstances: 1})
 	f := compile(t, r, "f", growing().bytes())
-	before := addressSpace(t)
+	before, _ := process(t)
 	for range instances {
 		i, err := f.instantiate(ctx)
 		require.NoError(t, err)
-		require.Greater(t, addressSpace(t), before+pages<<16/2, "it is reserved")
+		during, _ := process(t)
+		require.Greater(t, during, before+pages<<16/2, "it is reserved")
 		i.close()
 	}
-	require.Less(t, addressSpace(t), before+instances*pages<<16/4)
+	after, _ := process(t)
+	require.Less(t, after, before+instances*pages<<16/4)
 }
 
-// addressSpace is the size of this process's address space in bytes.
-func addressSpace(t *testing.T) int {
+// process is the size of this process's address space, and what of it is in memory, in bytes.
+func process(t *testing.T) (addresses, resident int) {
 	statm, err := os.ReadFile("/proc/self/statm")
 	require.NoError(t, err)
-	n, err := strconv.Atoi(strings.Fields(string(statm))[0])
+	_, err = fmt.Sscan(string(statm), &addresses, &resident)
 	require.NoError(t, err)
-	return n * os.Getpagesize()
+	return addresses * os.Getpagesize(), resident * os.Getpagesize()
 }
 
 // TestMemoryOnHeap: where no addresses can be reserved, a guest has its memory all the same, up to its limit.
@@ -83,4 +85,81 @@ func TestMemoryOnHeap(t *testing.T) {
 	require.Len(t, b, 2<<16)
 	require.Equal(t, []byte{7, 0}, b[1<<16-1:1<<16+1])
 	require.Nil(t, m.Reallocate(3<<16))
+}
+
+// TestInstanceMemory: an instance takes what its memory has now, not what it may grow to, and little besides.
+func TestInstanceMemory(t *testing.T) {
+	r := newRuntime(t, Options{MaxInstances: 30, CacheDir: guestcache.Dir()})
+	for _, c := range []struct {
+		name    string
+		module  []byte
+		besides int64 // bytes above the guest's memory
+	}{
+		{"f", plainGuest().bytes(), 100 << 10},
+		{"fieldsum", moduleFile(t, guests+"c/fieldsum.wasm"), 150 << 10},
+		{"square", moduleFile(t, guests+"go/square.wasm"), 2 << 20},
+	} {
+		f := compile(t, r, c.name, c.module)
+		held := make([]*instance, 20)
+		resident := func() (n int) {
+			if runtime.GOOS == "linux" {
+				_, n = process(t)
+			}
+			return n
+		}
+		before, residentBefore := heap(), resident()
+		for n := range held {
+			var err error
+			held[n], err = f.instantiate(ctx)
+			require.NoError(t, err)
+		}
+		each := (heap() - before) / int64(len(held))
+		size := int64(held[0].module.Memory().Size())
+		t.Logf("%s: %d KiB, of which its memory is %d KiB", c.name, each>>10, size>>10)
+		if runtime.GOOS == "linux" { // its memory is not on the heap
+			require.Less(t, each, c.besides)
+		} else {
+			require.Less(t, each, size+c.besides)
+		}
+		require.Less(t, int64(resident()-residentBefore)/int64(len(held)), size+c.besides+1<<20)
+		for _, i := range held {
+			i.close()
+		}
+	}
+}
+
+// TestUnusedExports: what a module exports besides the ABI costs an instance nothing.
+func TestUnusedExports(t *testing.T) {
+	g := plainGuest()
+	for n := range 2000 {
+		g.funcs = append(g.funcs, guestFunc{name: fmt.Sprint("unused", n)})
+	}
+	f := compile(t, newRuntime(t, Options{}), "f", g.bytes())
+	before := heap()
+	i, err := f.instantiate(ctx)
+	require.NoError(t, err)
+	require.Less(t, heap()-before, int64(2<<20))
+	i.close()
+}
+
+// TestStacksAreGivenBack: a call that recurses deeply and returns leaves no stack of its depth in the pool.
+func TestStacksAreGivenBack(t *testing.T) {
+	g := calling(slices.Concat(i32Const(500_000), []byte{0x10, 4}, i64Const(0)))
+	// if n != 0: itself with n - 1
+	g.funcs = append(g.funcs, guestFunc{name: "dig", params: "i", body: slices.Concat(
+		[]byte{0x20, 0, 0x04, 0x40, 0x20, 0}, i32Const(1), []byte{0x6b, 0x10, 4, 0x0b})})
+	f := compile(t, newRuntime(t, Options{}), "f", g.bytes())
+	before := heap()
+	_, err := f.CallPure(ctx, udf.CodecRaw, nil)
+	require.NoError(t, err)
+	require.Len(t, f.pool.idle, 1, "the instance is kept")
+	require.Less(t, heap()-before, int64(2<<20))
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -30,7 +30,7 @@
 //   - What it returns is valid if the module was, custom sections aside, and only then. What it does not know it refuses by name:
 //     it knows WebAssembly 2.0.
 //   - The result is at most four times as large, and 64 KiB. Counts are bounded before a compiler allocates by them. The time of rewriting
-//     is linear, and its memory that of the module and result and 100 MB at most.
+//     is linear, and its memory that of the module, of the result, and of a bounded number of blocks, branches and calls in a function.
 //
 // Custom sections (names, DWARF) are dropped: only debuggers use them.
 //
