@@ -277,7 +277,11 @@ func TestNewest(t *testing.T) {
 	one := func() (*fake, *[]uint64) {
 		f, asked := newFake(kroute(1, "", "", 1, 1)), new([]uint64)
 		f.clocks[1], f.clocks[2] = 1000, 1000
-		f.before = func(_ *fake, req *locuspb.RunRangeRequest) { *asked = append(*asked, req.Timestamp) }
+		f.before = func(f *fake, req *locuspb.RunRangeRequest) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			*asked = append(*asked, req.Timestamp)
+		}
 		return f, asked
 	}
 	f, asked := one()
